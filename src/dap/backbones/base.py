@@ -1,0 +1,87 @@
+"""What the rest of `dap` knows of a pretrained diffusion model. Only the files of this room know diffusers.
+
+A third backbone is one file with a class that has these members; `dap.testing.check_backbone` proves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dap.backbones.chain import Chain
+from dap.types import Prediction
+
+MICRO_BATCHES = (50, 25, 10, 5, 2, 1)  # divide the usual images per class, so that few rows are padding
+
+
+class Backbone(Protocol):
+    """A class-conditional diffusion model, frozen and in evaluation mode.
+
+    name          what the user called it
+    device        where it computes
+    latent_shape  (C, H, W) of the space that diffusion runs in
+    image_size    side in pixels of what `encode` takes and `decode` gives
+    image_mode    "RGB" or "L"
+    class_names   the backbone's own classes, in the order of its conditions
+    cfg_scale     the classifier-free guidance its record recommends, 1 = off
+    default_tap   the tap to guide by when the user names none
+    row_cost      tokens x width of one row: what decides the default micro-batch
+    """
+
+    name: str
+    device: torch.device
+    latent_shape: tuple[int, int, int]
+    image_size: int
+    image_mode: str
+    class_names: tuple[str, ...]
+    cfg_scale: float
+    default_tap: str
+    row_cost: int
+
+    def weights_digest(self) -> str:
+        """Names these exact weights: sha256 over the files, in hexadecimal."""
+        ...
+
+    def chain(self, scheduler: str, steps: int, eta: float) -> Chain:
+        """The reverse chain of `steps` steps, built from the pipeline's own noise schedule."""
+        ...
+
+    def condition(self, classes: Sequence[int]) -> Tensor:
+        """Conditions [B, ...] of the backbone's classes with these indices."""
+        ...
+
+    def null_condition(self, rows: int) -> Tensor:
+        """`rows` unconditional conditions [rows, ...]."""
+        ...
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images float [B, c, H, W] in [0, 1] -> x_0 [B, C, H, W]."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """x_0 [B, C, H, W] -> images float [B, c, H, W] in [0, 1]."""
+        ...
+
+    def taps(self) -> tuple[str, ...]:
+        """The names of the layers whose output can be tapped, from input to output."""
+        ...
+
+    def predict(self, x: Tensor, t: int, condition: Tensor, tap: str | None = None) -> Prediction:
+        """eps [B, C, H, W] without gradient, and the features at `tap` from the same forward pass.
+
+        The autograd graph of the features reaches from `x` (when it requires a gradient) to the tap and not beyond.
+        """
+        ...
+
+    def tap_features(self, x: Tensor, t: int, condition: Tensor, tap: str) -> Tensor:
+        """The features at `tap` alone, without gradient; nothing behind the tap is computed."""
+        ...
+
+
+def default_micro_batch(backbone: Backbone) -> int:
+    """Rows of one forward pass when the user names none: the same on every machine, since it determines the bits."""
+    fits = 2**20 // backbone.row_cost
+    return next((size for size in MICRO_BATCHES if size <= fits), 1)

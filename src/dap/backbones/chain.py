@@ -1,0 +1,45 @@
+"""`Chain`: one reverse chain, a thin coat over a diffusers scheduler so that the loop sees three verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Chain:
+    """`timesteps` from noisy to clean, `step` along them, `noised` for real images.
+
+    The schedule (betas, prediction type, clipping) is the pipeline's own. `linspace` spacing gives the respaced chain of
+    the original DiT code: 0 .. 999 cut into `steps` points, both ends included.
+    """
+
+    def __init__(self, config: Any, scheduler: str, steps: int, eta: float, *, latent: bool) -> None:
+        from diffusers import DDIMScheduler, DDPMScheduler
+
+        own: dict[str, Any] = {"timestep_spacing": "linspace"}
+        if latent:
+            own["clip_sample"] = False  # diffusers' class default is True, which cuts latents off at 1
+        if scheduler == "ddpm":
+            if str(config.get("variance_type", "")).startswith("learned"):
+                own["variance_type"] = "fixed_small"
+            self._scheduler = DDPMScheduler.from_config(config, **own)
+            self._arguments: dict[str, Any] = {}
+        else:
+            self._scheduler = DDIMScheduler.from_config(config, **own)
+            self._arguments = {"eta": eta}
+        self._scheduler.set_timesteps(steps)
+        self.timesteps: tuple[int, ...] = tuple(int(t) for t in self._scheduler.timesteps)
+
+    def step(self, eps: Tensor, t: int, x_t: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """x~_{t-1} [B, C, H, W]; row b's noise comes from generators[b] alone, so rows do not know each other."""
+        result = self._scheduler.step(eps, t, x_t, generator=list(generators), **self._arguments)
+        x_prev: Tensor = result.prev_sample
+        return x_prev
+
+    def noised(self, x_0: Tensor, noise: Tensor, t: int) -> Tensor:
+        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise, all [B, C, H, W]."""
+        alpha_bar = float(self._scheduler.alphas_cumprod[t])
+        return alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * noise

@@ -1,0 +1,297 @@
+"""Settings: frozen dataclasses, read from TOML and `table.key=value` overrides; an unknown key is an error.
+
+One dataclass a TOML table; the same names serve the file, `--set` and Python. `[guidance]` and `[train]` keep what they
+do not know for the room that does: a guidance's options are the fields of its own dataclass.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dap.errors import ConfigError, unknown
+
+T = TypeVar("T")
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise ConfigError(message) unless `ok`."""
+    if not ok:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """`[data]`: what is distilled.
+
+    source        folder of class folders, parquet file or folder, `hf:owner/name`, `digits:train`
+    split         train, test, ... where the source has several
+    subset        a named subset of an ImageNet-style folder, e.g. imagenette
+    mode          RGB or L; None: as many channels as the backbone has
+    class_map     CSV `dataset_class,backbone_class` for classes whose names differ
+    on_bad_image  fail or skip
+    """
+
+    source: str = ""
+    split: str | None = None
+    subset: str | None = None
+    mode: str | None = None
+    class_map: str | None = None
+    on_bad_image: str = "fail"
+
+    def __post_init__(self) -> None:
+        require(self.mode in (None, "RGB", "L"), f"data.mode is {self.mode!r}; use 'RGB' or 'L'")
+        require(
+            self.on_bad_image in ("fail", "skip"), f"on_bad_image is {self.on_bad_image!r}; use 'fail' or 'skip'"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """`[backbone]`: the pretrained diffusion model.
+
+    name          `digits` (ships with dap), a diffusers pipeline directory, or a hub id
+    vae           directory or hub id of a VAE for a pipeline that has none
+    device        auto, cpu, cuda, cuda:1, ...
+    cfg_scale     classifier-free guidance, 1 = off; None: what the backbone's own record recommends
+    cfg_channels  the channels it touches: 3 (the original DiT) or "all"
+    """
+
+    name: str = "digits"
+    vae: str | None = None
+    device: str = "auto"
+    cfg_scale: float | None = None
+    cfg_channels: int | str = "all"
+
+    def __post_init__(self) -> None:
+        require(
+            self.cfg_scale is None or self.cfg_scale >= 1,
+            f"backbone.cfg_scale is {self.cfg_scale}; 1 switches classifier-free guidance off, larger is stronger",
+        )
+        require(
+            self.cfg_channels == "all" or (isinstance(self.cfg_channels, int) and self.cfg_channels >= 1),
+            f"backbone.cfg_channels is {self.cfg_channels!r}; use 3 or 'all'",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise)."""
+
+    scheduler: str = "ddpm"
+    steps: int = 50
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in ("ddpm", "ddim"):
+            raise ConfigError(unknown("scheduler", self.scheduler, ("ddpm", "ddim")))
+        require(1 <= self.steps <= 1000, f"sampling.steps is {self.steps}; use 1 to 1000")
+        require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 (deterministic) to 1")
+        require(
+            not (self.eta and self.scheduler == "ddpm"), "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceConfig:
+    """`[guidance]`: `name` (none, dap, dap-paper, or `package.module:Class`) and that guidance's own options."""
+
+    name: str = "dap"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """`[run]`: `ipc` images per class, `seed`; `chunk` images committed together, `micro_batch` rows per forward pass.
+
+    None lets the backbone choose: the same on every machine, because both determine the pixels.
+    """
+
+    ipc: int = 10
+    seed: int = 0
+    chunk: int | None = None
+    micro_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.ipc <= 5000,
+            f"ipc is {self.ipc}; images per class must be 1 to 5000 (--ipc 10 is usual)",
+        )
+        require(self.seed >= 0, f"run.seed is {self.seed}; use 0 or more")
+        for name in ("chunk", "micro_batch"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"run.{name} is {value}; use 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """`[train]`: a class-conditional DiT. Lengths in images or steps, `rate` AdamW's peak learning rate.
+
+    size          side of the training images in pixels; None: the images' own where they agree
+    schedule      cosine (to 0) or constant, both after `warmup` steps
+    clip          largest gradient norm
+    ema           decay of the averaged weights that are saved
+    label_dropout share of rows trained without their label, so that classifier-free guidance works
+    flip          mirror images at random: not for digits or text
+    cfg_scale     recommended scale, recorded with the checkpoint
+    tap           recommended tap of the guidance, likewise; None: block 0.28 x depth
+    """
+
+    steps: int = 20_000
+    batch: int = 128
+    rate: float = 3e-4
+    schedule: str = "cosine"
+    warmup: int = 200
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    size: int | None = None
+    width: int = 128
+    depth: int = 6
+    heads: int = 4
+    patch: int = 2
+    ema: float = 0.999
+    label_dropout: float = 0.1
+    flip: bool = True
+    seed: int = 0
+    save_every: int = 1000
+    sample_every: int = 1000
+    cfg_scale: float = 1.0
+    tap: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "width", "depth", "heads", "patch", "save_every", "sample_every"):
+            require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; use 1 or more")
+        require(self.width % self.heads == 0, f"train.width {self.width} is not a multiple of train.heads {self.heads}")
+        require(self.schedule in ("cosine", "constant"), f"train.schedule is {self.schedule!r}; use 'cosine' or 'constant'")
+        require(0 <= self.label_dropout < 1, f"train.label_dropout is {self.label_dropout}; use 0 to below 1")
+        require(0 <= self.ema < 1, f"train.ema is {self.ema}; use 0 to below 1")
+        require(self.rate > 0 and self.clip > 0, "train.rate and train.clip must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """`[evaluation]`: `protocol`, `networks` (empty: the protocol's own), `repeats`, `flip` (None: the protocol's),
+    `epochs_scale` (anything but 1 marks the result "scaled")."""
+
+    protocol: str = "hard-small"
+    networks: tuple[str, ...] = ()
+    repeats: int = 3
+    flip: bool | None = None
+    epochs_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"evaluation.repeats is {self.repeats}; use 1 or more")
+        require(self.epochs_scale > 0, f"evaluation.epochs_scale is {self.epochs_scale}; use a number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All tables together; `load_config` reads one from TOML and overrides."""
+
+    data: DataConfig = DataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    guidance: GuidanceConfig = GuidanceConfig()
+    run: RunConfig = RunConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), **tables: Mapping[str, Any]) -> Config:
+    """The configuration of a TOML file, then `table.key=value` overrides, then keyword tables; later wins.
+
+    Raises: ConfigError for a missing or malformed file, an unknown table or key, a value of the wrong type.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in (_read_toml(path), _parse_overrides(overrides), tables):
+        for table, values in layer.items():
+            merged.setdefault(table, {}).update(values)
+    known = {f.name for f in fields(Config)}
+    for table in merged:
+        require(table in known, unknown("config table", table, known))
+    types_of = typing.get_type_hints(Config)
+    return Config(**{table: build(types_of[table], values, table) for table, values in merged.items()})
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """One settings dataclass from a mapping; unknown keys and wrong types raise ConfigError naming `where`.key."""
+    hints = typing.get_type_hints(kind)
+    if kind is GuidanceConfig:
+        options = {**values.get("options", {}), **{k: v for k, v in values.items() if k not in ("name", "options")}}
+        values = {"name": values.get("name", "dap"), "options": options}
+    for key in values:
+        require(key in hints, unknown(f"key in [{where}]", key, hints))
+    return kind(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in values.items()})
+
+
+def digest(record: Any) -> str:
+    """A short name of any JSON-like record: blake2b of its canonical text, 16 hexadecimal digits."""
+    import json
+
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def as_record(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain dicts and lists, fit for JSON."""
+    return typing.cast(dict[str, Any], asdict(settings))
+
+
+def with_options(config: Config, **options: Any) -> Config:
+    """The same configuration with further guidance options (Python's counterpart of `--set guidance.key=value`)."""
+    guidance = replace(config.guidance, options={**config.guidance.options, **options})
+    return replace(config, guidance=guidance)
+
+
+def _read_toml(path: str | Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {str(path)!r}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} is not valid TOML: {error}") from None
+
+
+def _parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
+    out: dict[str, dict[str, Any]] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        table, dot, name = key.strip().partition(".")
+        require(bool(equals and dot and table and name), f"--set {text!r}: write it as table.key=value, e.g. guidance.strength=0.2")
+        try:
+            parsed = tomllib.loads(f"v = {value.strip()}")["v"]
+        except tomllib.TOMLDecodeError:
+            parsed = value.strip()  # a bare word is a string: --set guidance.kernel=rbf
+        out.setdefault(table, {})[name] = parsed
+    return out
+
+
+def _fit(value: Any, hint: Any, where: str) -> Any:
+    """`value` if it is of the type that `hint` says (int for float and list for tuple allowed)."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in args:
+            try:
+                return _fit(value, option, where)
+            except ConfigError:
+                continue
+    elif origin is tuple and isinstance(value, list | tuple):
+        return tuple(_fit(v, args[0], where) for v in value)
+    elif hint is Any or origin is not None and isinstance(value, Mapping):
+        return value
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif hint is type(None) and value is None:
+        return None
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    names = " or ".join(getattr(a, "__name__", str(a)) for a in args if a is not type(None)) if args else getattr(hint, "__name__", str(hint))
+    raise ConfigError(f"{where} is {value!r}; it must be {names}")

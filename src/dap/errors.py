@@ -1,0 +1,54 @@
+"""Every error that `dap` raises on purpose.
+
+    DapError
+    |-- ConfigError     a setting is unknown, out of range or contradicts another
+    |-- DataError       images, classes or labels are not what was said
+    |-- StoreError      the output directory cannot be used, or does not hold what it says
+    |-- BackboneError   a pipeline cannot be loaded, or lacks what is asked of it
+    `-- SamplingError   sampling went wrong (NaN, out of memory)
+
+Each message says what is wrong, the value, and what to type. The command line prints these, and only these, as one
+line and exits with 1; anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class DapError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+
+class ConfigError(DapError, ValueError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class DataError(DapError, ValueError):
+    """Images, classes or labels are not what was said."""
+
+
+class StoreError(DapError, RuntimeError):
+    """The output directory cannot be used, or does not hold what it says."""
+
+
+class BackboneError(DapError, RuntimeError):
+    """A pipeline cannot be loaded, or lacks what is asked of it."""
+
+
+class SamplingError(DapError, RuntimeError):
+    """Sampling went wrong: numbers that are not finite, or no memory."""
+
+
+def unknown(kind: str, value: str, known: Iterable[str]) -> str:
+    """The line for a name that does not exist: the value, the nearest names, and all of them when they are few.
+
+    >>> unknown("kernel", "lineer", ["linear", "rbf"])
+    "unknown kernel 'lineer'; did you mean 'linear'? Known: linear, rbf"
+    """
+    names = sorted(known)
+    near = get_close_matches(value, names, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else "."
+    listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    return f"unknown {kind} {value!r}{hint} Known: {listed}"

@@ -1,0 +1,45 @@
+"""Guidances by name: presets of options, or any class by its import path."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, cast
+
+from dap.config import GuidanceConfig, build
+from dap.errors import ConfigError, unknown
+from dap.guidance.base import Guidance, Shift, acts
+from dap.guidance.representativeness import Representativeness
+
+__all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "dap": {"strength": 0.3, "repulsion": 1.0, "power": 1},  # the recommended settings
+    "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1},  # Algorithm 1 as published
+}
+
+
+def load_guidance(config: GuidanceConfig) -> Guidance | None:
+    """The guidance that the table `[guidance]` describes; None for `none`.
+
+    Options override the preset's; naming `gamma` replaces a preset's `strength` and the other way round.
+    Raises: ConfigError for an unknown name or option, with the nearest one.
+    """
+    name, options = config.name, dict(config.options)
+    if name == "none":
+        if options:
+            raise ConfigError(f"guidance 'none' has no options, got {', '.join(sorted(options))}; name a guidance")
+        return None
+    if name in PRESETS:
+        preset = dict(PRESETS[name])
+        for one, other in (("gamma", "strength"), ("strength", "gamma")):
+            if one in options:
+                preset.pop(other, None)
+        return build(Representativeness, {**preset, **options}, "guidance")
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(unknown("guidance", name, ["none", *PRESETS]) + "; or an import path package.module:Class")
+    try:
+        kind = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"guidance {name!r} cannot be imported: {error}") from None
+    return cast(Guidance, build(kind, options, "guidance"))

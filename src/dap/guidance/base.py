@@ -1,0 +1,66 @@
+"""What a guidance is: options, and a shift of x_{t-1}. A new method is one file with one frozen dataclass.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Pull:
+        scale: float = 0.1                     # options are fields: --set guidance.scale=0.2
+        interval: tuple[float, float] = (0, 1)
+        tap = None                             # no features wanted
+        couples = False
+        def resolved(self, backbone): return self
+        def prepare(self, backbone, reference): return lambda step: -self.scale * step.x_prev
+
+Use it by its import path, `--guidance package.module:Pull`; nothing needs to be registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
+
+from dap.backbones.base import Backbone
+from dap.types import Step
+
+if TYPE_CHECKING:
+    from dap.reference import Reference
+
+Shift = Callable[[Step], Tensor]
+
+
+class Guidance(Protocol):
+    """A method that shifts the reverse trajectory.
+
+    tap       the layer whose features `shift` wants, or None
+    interval  half-open share of the trajectory in which it acts: 0 is pure noise, 1 the last step, so that (0, 1)
+              leaves out the last step alone; outside nothing is called and no graph is built
+    couples   True when images of one class influence each other: they then share a chunk
+    """
+
+    @property
+    def tap(self) -> str | None: ...
+
+    @property
+    def interval(self) -> tuple[float, float]: ...
+
+    @property
+    def couples(self) -> bool: ...
+
+    @property
+    def off(self) -> bool:
+        """True at scale zero: the unguided path is then taken, bit for bit."""
+        ...
+
+    def resolved(self, backbone: Backbone) -> Any:
+        """The same guidance with every open option decided for this backbone; raises when one does not fit it."""
+        ...
+
+    def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
+        """The function that maps a Step to the shift [B, C, H, W] that is added to x~_{t-1}."""
+        ...
+
+
+def acts(interval: tuple[float, float], index: int, count: int) -> bool:
+    """Whether step `index` of `count` lies in the half-open interval; 0 is the first step, 1 the last."""
+    fraction = index / (count - 1) if count > 1 else 0.0
+    return interval[0] <= fraction < interval[1]

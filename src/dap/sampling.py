@@ -1,0 +1,149 @@
+"""THE loop: reverse diffusion, classifier-free guidance, and the one place where a guidance enters.
+
+    for t in chain:                                             DAP, Algorithm 1
+        eps      = eps_null + s (eps_cond - eps_null)           classifier-free guidance on `cfg_channels`
+        x~_{t-1} = reverse step of x_t with eps                 the scheduler's own
+        x_{t-1}  = x~_{t-1} + shift(step)                       the guidance, inside its interval
+
+Rows know nothing of each other here: each has its own generator, and every forward runs at the same number of rows, short
+ones padded, because the same image in batches of another size differs in its last bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dap.backbones.base import Backbone
+from dap.backbones.chain import Chain
+from dap.errors import SamplingError
+from dap.guidance.base import Shift, acts
+from dap.types import Step, Unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guided:
+    """A prepared guidance: its shift, the tap it reads and the interval it acts in."""
+
+    shift: Shift
+    tap: str | None
+    interval: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """x_{t-1} [B, C, H, W] after step `index` of `count`; the last state holds x_0."""
+
+    index: int
+    count: int
+    x: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """What does not change along a trajectory.
+
+    classes       classes[label] is the backbone's index of the dataset's class
+    cfg_scale     classifier-free guidance; 1 runs no null rows
+    cfg_channels  how many channels it touches, "all" or the first n
+    micro_batch   rows of every forward pass
+    """
+
+    backbone: Backbone
+    chain: Chain
+    classes: tuple[int, ...]
+    cfg_scale: float
+    cfg_channels: int | str
+    micro_batch: int
+
+
+def trajectory(sampler: Sampler, units: Sequence[Unit], guided: Guided | None) -> Iterator[State]:
+    """Samples `units` in lock step and yields the state after every step. `guided` None is plain sampling.
+
+    Raises: SamplingError naming the images and the step at which numbers are no longer finite.
+    """
+    chain, count = sampler.chain, len(sampler.chain.timesteps)
+    generators = [torch.Generator().manual_seed(unit.seed) for unit in units]
+    shape = sampler.backbone.latent_shape
+    x_t = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(sampler.backbone.device)
+    for index, t in enumerate(chain.timesteps):
+        active = guided is not None and acts((guided.interval[0], guided.interval[1]), index, count)
+        forward = _Forward(sampler, units, x_t, t, tap=guided.tap if guided is not None and active else None)
+        x_prev = chain.step(forward.eps, t, x_t, generators)
+        if guided is not None and active:
+            x_prev = x_prev + guided.shift(
+                Step(index, count, t, tuple(units), x_t, x_prev, forward.features, forward.pull_back)
+            )
+        _check_finite(x_prev, units, index, count, guided)
+        x_t = x_prev
+        yield State(index, count, x_t)
+
+
+class _Forward:
+    """One step's forward passes over all rows, in micro-batches: eps after classifier-free guidance, and features.
+
+    Conditional rows run with a graph up to the tap; null rows run without gradient, and never for the features.
+    """
+
+    def __init__(self, sampler: Sampler, units: Sequence[Unit], x_t: Tensor, t: int, tap: str | None) -> None:
+        self.rows = [range(i, min(i + sampler.micro_batch, len(units))) for i in range(0, len(units), sampler.micro_batch)]
+        self._graphs: list[tuple[Tensor, Tensor]] = []
+        parts = []
+        for rows in self.rows:
+            x = _padded(x_t[rows.start : rows.stop], sampler.micro_batch).detach()
+            labels = [sampler.classes[units[row].label] for row in rows]
+            condition = sampler.backbone.condition(labels + labels[-1:] * (len(x) - len(rows)))
+            if tap is not None:
+                x.requires_grad_()
+            prediction = sampler.backbone.predict(x, t, condition, tap)
+            if prediction.features is not None:
+                self._graphs.append((x, prediction.features))
+            parts.append(_with_cfg(sampler, x.detach(), t, prediction.eps)[: len(rows)])
+        self.eps = torch.cat(parts)
+
+    @property
+    def features(self) -> Tensor | None:
+        """Detached features [B, ...] in float32, without the padding rows; None when no tap was asked for."""
+        if not self._graphs:
+            return None
+        return torch.cat([f.detach()[: len(rows)].float() for rows, (_, f) in zip(self.rows, self._graphs, strict=True)])
+
+    def pull_back(self, slope: Tensor) -> Tensor:
+        """dE/dfeatures [B, ...] -> dE/dx_t [B, C, H, W]: one vector-Jacobian product per micro-batch, once."""
+        parts = []
+        for rows, (x, features) in zip(self.rows, self._graphs, strict=True):
+            weights = torch.zeros_like(features)
+            weights[: len(rows)] = slope[rows.start : rows.stop]
+            (gradient,) = torch.autograd.grad(features, x, weights)
+            parts.append(gradient[: len(rows)].float())
+        return torch.cat(parts)
+
+
+def _with_cfg(sampler: Sampler, x: Tensor, t: int, eps: Tensor) -> Tensor:
+    """eps_null + s (eps - eps_null) on the chosen channels, eps itself on the others."""
+    if sampler.cfg_scale == 1:
+        return eps
+    null = sampler.backbone.predict(x, t, sampler.backbone.null_condition(len(x))).eps
+    channels = eps.shape[1] if sampler.cfg_channels == "all" else int(sampler.cfg_channels)
+    mixed = null[:, :channels] + sampler.cfg_scale * (eps[:, :channels] - null[:, :channels])
+    return torch.cat([mixed, eps[:, channels:]], dim=1)
+
+
+def _padded(x: Tensor, rows: int) -> Tensor:
+    """`x` with its last row repeated up to `rows` rows."""
+    return x.clone() if len(x) == rows else torch.cat([x, x[-1:].expand(rows - len(x), *x.shape[1:])])
+
+
+def _check_finite(x: Tensor, units: Sequence[Unit], index: int, count: int, guided: Guided | None) -> None:
+    good = torch.isfinite(x).flatten(1).all(1)
+    if bool(good.all()):
+        return
+    unit = units[int((~good).nonzero()[0])]
+    remedy = "lower guidance.strength or guidance.gamma" if guided else "check the checkpoint, or lower backbone.cfg_scale"
+    raise SamplingError(
+        f"image {unit.label}:{unit.index} is not finite after step {index + 1} of {count} "
+        f"({int((~good).sum())} of {len(x)} images); {remedy}"
+    )

@@ -1,0 +1,218 @@
+"""One training as a job: check, claim the directory, go on where it stopped, save.
+
+    OUT/                 the finished pipeline directory (see dap.train.model), and while it is being made:
+    OUT/training/        config.json  what is trained on what: another configuration refuses
+                         state.pt     weights, EMA, optimiser and step, replaced every `save_every` steps
+                         samples/     a grid of samples now and then
+                         loss.csv     step, loss, images per second
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dap.backbones import open_backbone, pick_device
+from dap.backbones.chain import Chain
+from dap.backbones.dit import DiTBackbone, load_part, read_json
+from dap.config import TrainConfig, as_record, digest
+from dap.data import Source
+from dap.errors import BackboneError, DataError, StoreError
+from dap.pictures import grid, save_png, to_uint8
+from dap.sampling import Sampler, trajectory
+from dap.train.diffusion import Progress, Trainer, run
+from dap.train.model import LINEAR_BETAS, new_dit, save_pipeline, with_label_table, write_json
+from dap.types import Unit
+
+GRID_IMAGES, GRID_STEPS = 8, 25
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a pipeline has besides its transformer."""
+
+    class_names: tuple[str, ...]
+    scheduler: dict[str, Any]
+    vae: Any = None
+    vae_directory: Path | None = None
+
+
+def train(
+    data: Source,
+    out: str | Path,
+    config: TrainConfig,
+    *,
+    start: str | None = None,
+    vae: str | None = None,
+    device: str = "auto",
+    half: bool = False,
+) -> Iterator[Progress]:
+    """Trains a DiT on `data` and writes a pipeline directory to `out`; yields `Progress` every few steps.
+
+    start   a DiT pipeline to go on from; its label table is fitted to the classes of `data` by name
+    vae     directory of a VAE: diffusion then runs in its latent space, else on pixels
+    half    write the final weights as fp16 (half the file; they are loaded as float32 all the same)
+
+    Running it again with the same arguments goes on from the last saved step, and the final weights are those of an
+    uninterrupted run on the same machine; a finished one is left as it is.
+    Raises: StoreError when `out` holds another training or something else; DataError, ConfigError, BackboneError.
+    """
+    out, device = Path(out).expanduser(), pick_device(device)
+    begun = None if start is None else open_backbone(start, vae=vae, device="cpu")
+    if begun is not None and not isinstance(begun, DiTBackbone):
+        raise BackboneError(f"{start} is not a DiT; dap train goes on from a DiT pipeline directory")
+    config = replace(config, size=config.size or (begun.image_size if begun else _common_side(data)))
+    data = data.with_format(size=config.size).checked("fail")
+    what = {"train": as_record(config), "data": data.digest, "from": start, "vae": vae}
+    work = _claim(out, what)
+    if (out / "model_index.json").exists():
+        return
+    trainer, parts = _begin(data, config, begun, vae, device)
+    state = work / "state.pt"
+    if state.exists():
+        trainer.restore(_load_state(state))
+    for progress in run(trainer):
+        yield _record(progress, trainer, parts, work)
+    trainer.model.load_state_dict(trainer.ema)
+    trained = {**what, "digest": digest(what), "images": len(trainer.x_0), "seconds": round(trainer.seconds, 1)}
+    save_pipeline(
+        out,
+        trainer.model,
+        parts.class_names,
+        record={"cfg_scale": config.cfg_scale, "tap": config.tap, "training": trained},
+        scheduler=parts.scheduler,
+        vae=parts.vae_directory,
+        dtype=torch.float16 if half else torch.float32,
+    )
+    state.unlink(missing_ok=True)
+
+
+def _common_side(data: Source) -> int:
+    """The side of the data's images where they are square and agree; DataError asks for a size where not."""
+    sides = data.images(0, [0]).shape[-2:]
+    if sides[0] != sides[1]:
+        raise DataError(f"{data.name}: images of {sides[1]}x{sides[0]} px; say the training size, e.g. --set train.size=32")
+    return int(sides[0])
+
+
+def _claim(out: Path, what: Mapping[str, Any]) -> Path:
+    """OUT/training for exactly this job; refuses a directory of another job or with something else in it."""
+    work = out / "training"
+    record = work / "config.json"
+    if record.exists():
+        there = read_json(record)
+        if there != {**what, "digest": digest(what)}:
+            differs = sorted(k for k, v in what["train"].items() if there.get("train", {}).get(k) != v)
+            named = ", ".join(differs) or "the data or the start"
+            raise StoreError(f"{out} holds another training ({named} differ); choose another --out, or --from {out} to go on")
+        return work
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise StoreError(f"{out} exists and is not an unfinished training; choose another --out")
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(record, {**what, "digest": digest(what)})
+    except OSError as error:
+        raise StoreError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+    return work
+
+
+def _begin(
+    data: Source, config: TrainConfig, begun: DiTBackbone | None, vae: str | None, device: str
+) -> tuple[Trainer, Parts]:
+    """Model, data in the model's space, and schedule, at step 0."""
+    torch.manual_seed(config.seed)
+    parts = _parts(data, begun, vae)
+    x_0, labels = _load(data, parts.vae, device)
+    channels, size = int(x_0.shape[1]), int(x_0.shape[2])
+    if begun is None:
+        model = new_dit(config, channels=channels, size=size, classes=len(data.class_names))
+    else:
+        if begun.latent_shape != (channels, size, size):
+            raise DataError(
+                f"{begun.name} works on {begun.latent_shape}, these images give {(channels, size, size)}; "
+                f"use --set train.size={begun.image_size} and the same colour mode"
+            )
+        model = with_label_table(begun.transformer.requires_grad_(True), begun.class_names, data.class_names)
+    from diffusers import DDPMScheduler
+
+    alpha_bar = DDPMScheduler.from_config(parts.scheduler).alphas_cumprod
+    return Trainer(model, x_0, labels, config, alpha_bar, device), parts
+
+
+def _parts(data: Source, begun: DiTBackbone | None, vae: str | None) -> Parts:
+    if begun is not None:
+        directory = Path(vae or begun.name) if begun.vae is not None else None
+        return Parts(data.class_names, dict(begun.schedule), begun.vae, directory)
+    if vae is None:
+        return Parts(data.class_names, {**LINEAR_BETAS, "clip_sample": True})
+    from diffusers import AutoencoderKL
+
+    where = Path(vae)
+    model = load_part(AutoencoderKL, where, "vae" if (where / "vae").is_dir() else "")
+    return Parts(data.class_names, {**LINEAR_BETAS, "clip_sample": False}, model.eval().requires_grad_(False), where)
+
+
+def _load(data: Source, vae: Any, device: str) -> tuple[Tensor, Tensor]:
+    """All images: uint8 pixels [N, c, s, s], or float32 latents; and labels [N]."""
+    images = torch.cat([data.images(label) for label in range(len(data.class_names))])
+    labels = torch.cat([torch.full((n,), label) for label, n in enumerate(data.counts)])
+    if vae is None:
+        return images, labels
+    vae = vae.to(device)
+    with torch.no_grad():
+        parts = [
+            vae.encode(part.to(device).float() / 127.5 - 1).latent_dist.mode() * vae.config.scaling_factor
+            for part in images.split(16)
+        ]
+    return torch.cat(parts), labels
+
+
+def _record(progress: Progress, trainer: Trainer, parts: Parts, work: Path) -> Progress:
+    """Writes what is due at this step: the loss line, the sample grid, the state."""
+    config, last = trainer.config, progress.step == trainer.config.steps
+    with (work / "loss.csv").open("a", encoding="utf-8") as log:
+        log.write(f"{progress.step},{progress.loss:.6f},{progress.images_per_second:.1f}\n")
+    if progress.step % config.sample_every == 0 or last:
+        path = work / "samples" / f"{progress.step:07d}.png"
+        progress = replace(progress, samples=_sample_grid(trainer, parts, path))
+    if progress.step % config.save_every == 0 or last:
+        temporary = work / f".state.{os.getpid()}.tmp"
+        torch.save(trainer.state(), temporary)
+        os.replace(temporary, work / "state.pt")
+    return progress
+
+
+def _sample_grid(trainer: Trainer, parts: Parts, path: Path) -> Path:
+    """One row of samples a class (of the first 20), with the averaged weights and DDIM."""
+    weights = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    trainer.model.load_state_dict(trainer.ema)
+    backbone = DiTBackbone(trainer.model, parts.scheduler, parts.class_names, vae=parts.vae, device=trainer.device)
+    classes = range(min(20, len(parts.class_names)))
+    units = [Unit(label, i, 1000 * label + i) for label in classes for i in range(GRID_IMAGES)]
+    sampler = Sampler(
+        backbone=backbone,
+        chain=Chain(parts.scheduler, "ddim", GRID_STEPS, 0.0, latent=parts.vae is not None),
+        classes=tuple(range(len(parts.class_names))),
+        cfg_scale=trainer.config.cfg_scale,
+        cfg_channels="all",
+        micro_batch=20,
+    )
+    *_, last = trajectory(sampler, units, None)
+    images = torch.cat([backbone.decode(part) for part in last.x.split(20)])
+    trainer.model.load_state_dict(weights)
+    trainer.model.train().requires_grad_(True)
+    return save_png(grid(to_uint8(images), GRID_IMAGES, scale=max(1, 48 // images.shape[-1])), path)
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        raise StoreError(f"{path} is damaged; delete it to train from the start") from None
+    return state
