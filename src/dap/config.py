@@ -48,7 +48,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         require(self.mode in (None, "RGB", "L"), f"data.mode is {self.mode!r}; use 'RGB' or 'L'")
         require(
-            self.on_bad_image in ("fail", "skip"), f"on_bad_image is {self.on_bad_image!r}; use 'fail' or 'skip'"
+            self.on_bad_image in ("fail", "skip"),
+            f"on_bad_image is {self.on_bad_image!r}; use 'fail' or 'skip'",
         )
 
 
@@ -94,7 +95,8 @@ class SamplingConfig:
         require(1 <= self.steps <= 1000, f"sampling.steps is {self.steps}; use 1 to 1000")
         require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 (deterministic) to 1")
         require(
-            not (self.eta and self.scheduler == "ddpm"), "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim"
+            not (self.eta and self.scheduler == "ddpm"),
+            "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim",
         )
 
 
@@ -167,8 +169,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "width", "depth", "heads", "patch", "save_every", "sample_every"):
             require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; use 1 or more")
-        require(self.width % self.heads == 0, f"train.width {self.width} is not a multiple of train.heads {self.heads}")
-        require(self.schedule in ("cosine", "constant"), f"train.schedule is {self.schedule!r}; use 'cosine' or 'constant'")
+        require(
+            self.width % self.heads == 0,
+            f"train.width {self.width} is not a multiple of train.heads {self.heads}",
+        )
+        require(
+            self.schedule in ("cosine", "constant"),
+            f"train.schedule is {self.schedule!r}; use 'cosine' or 'constant'",
+        )
         require(0 <= self.label_dropout < 1, f"train.label_dropout is {self.label_dropout}; use 0 to below 1")
         require(0 <= self.ema < 1, f"train.ema is {self.ema}; use 0 to below 1")
         require(self.rate > 0 and self.clip > 0, "train.rate and train.clip must be above 0")
@@ -223,7 +231,10 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """One settings dataclass from a mapping; unknown keys and wrong types raise ConfigError naming `where`.key."""
     hints = typing.get_type_hints(kind)
     if kind is GuidanceConfig:
-        options = {**values.get("options", {}), **{k: v for k, v in values.items() if k not in ("name", "options")}}
+        options = {
+            **values.get("options", {}),
+            **{k: v for k, v in values.items() if k not in ("name", "options")},
+        }
         values = {"name": values.get("name", "dap"), "options": options}
     for key in values:
         require(key in hints, unknown(f"key in [{where}]", key, hints))
@@ -240,7 +251,7 @@ def digest(record: Any) -> str:
 
 def as_record(settings: Any) -> dict[str, Any]:
     """A settings dataclass as plain dicts and lists, fit for JSON."""
-    return typing.cast(dict[str, Any], asdict(settings))
+    return asdict(settings)
 
 
 def with_options(config: Config, **options: Any) -> Config:
@@ -265,7 +276,10 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
     for text in overrides:
         key, equals, value = text.partition("=")
         table, dot, name = key.strip().partition(".")
-        require(bool(equals and dot and table and name), f"--set {text!r}: write it as table.key=value, e.g. guidance.strength=0.2")
+        require(
+            bool(equals and dot and table and name),
+            f"--set {text!r}: write it as table.key=value, e.g. guidance.strength=0.2",
+        )
         try:
             parsed = tomllib.loads(f"v = {value.strip()}")["v"]
         except tomllib.TOMLDecodeError:
@@ -283,7 +297,7 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
                 return _fit(value, option, where)
             except ConfigError:
                 continue
-    elif origin is tuple and isinstance(value, list | tuple):
+    elif origin is tuple and isinstance(value, list | tuple) and (args[-1] is ... or len(args) == len(value)):
         return tuple(_fit(v, args[0], where) for v in value)
     elif hint is Any or origin is not None and isinstance(value, Mapping):
         return value
@@ -293,5 +307,9 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
         return None
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    names = " or ".join(getattr(a, "__name__", str(a)) for a in args if a is not type(None)) if args else getattr(hint, "__name__", str(hint))
+    names = (
+        " or ".join(getattr(a, "__name__", str(a)) for a in args if a is not type(None))
+        if args
+        else getattr(hint, "__name__", str(hint))
+    )
     raise ConfigError(f"{where} is {value!r}; it must be {names}")

@@ -32,14 +32,14 @@ def grid(images: Tensor, columns: int, scale: int = 1, gap: int = 2) -> Image.Im
 
 
 def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[Tensor]]], columns: Sequence[str], scale: int, gap: int = 10
+    rows: Sequence[tuple[str, Sequence[Tensor]]], columns: Sequence[str], scale: int, wrap: int = 5, gap: int = 10
 ) -> Image.Image:
     """One labelled row per (name, one uint8 [n, c, H, W] per column group), one titled group per class.
 
-    Groups may hold any number of images; each group is as wide as its widest row.
+    Groups may hold any number of images, `wrap` of them side by side; each is as wide as its widest row.
     """
     font = ImageFont.load_default(15)
-    tiles = [[grid(images, max(1, len(images)), scale) for images in groups] for _, groups in rows]
+    tiles = [[grid(images, max(1, min(wrap, len(images))), scale) for images in groups] for _, groups in rows]
     widths = [max(row[k].width for row in tiles) for k in range(len(columns))]
     heights = [max(tile.height for tile in row) for row in tiles]
     left = 16 + max(int(font.getlength(name)) for name, _ in rows)

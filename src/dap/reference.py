@@ -30,7 +30,14 @@ class Reference:
     """
 
     def __init__(
-        self, backbone: Backbone, source: Source, classes: Sequence[int], chain: Chain, *, seed: int, rows: int
+        self,
+        backbone: Backbone,
+        source: Source,
+        classes: Sequence[int],
+        chain: Chain,
+        *,
+        seed: int,
+        rows: int,
     ) -> None:
         self.backbone, self.source, self.classes, self.chain = backbone, source, tuple(classes), chain
         self.seed, self.rows = seed, rows

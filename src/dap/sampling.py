@@ -30,7 +30,7 @@ class Guided:
 
     shift: Shift
     tap: str | None
-    interval: tuple[float, ...]
+    interval: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def trajectory(sampler: Sampler, units: Sequence[Unit], guided: Guided | None) -
     shape = sampler.backbone.latent_shape
     x_t = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(sampler.backbone.device)
     for index, t in enumerate(chain.timesteps):
-        active = guided is not None and acts((guided.interval[0], guided.interval[1]), index, count)
+        active = guided is not None and acts(guided.interval, index, count)
         forward = _Forward(sampler, units, x_t, t, tap=guided.tap if guided is not None and active else None)
         x_prev = chain.step(forward.eps, t, x_t, generators)
         if guided is not None and active:
@@ -89,7 +89,9 @@ class _Forward:
     """
 
     def __init__(self, sampler: Sampler, units: Sequence[Unit], x_t: Tensor, t: int, tap: str | None) -> None:
-        self.rows = [range(i, min(i + sampler.micro_batch, len(units))) for i in range(0, len(units), sampler.micro_batch)]
+        self.rows = [
+            range(i, min(i + sampler.micro_batch, len(units))) for i in range(0, len(units), sampler.micro_batch)
+        ]
         self._graphs: list[tuple[Tensor, Tensor]] = []
         parts = []
         for rows in self.rows:
@@ -109,7 +111,9 @@ class _Forward:
         """Detached features [B, ...] in float32, without the padding rows; None when no tap was asked for."""
         if not self._graphs:
             return None
-        return torch.cat([f.detach()[: len(rows)].float() for rows, (_, f) in zip(self.rows, self._graphs, strict=True)])
+        return torch.cat(
+            [f.detach()[: len(rows)].float() for rows, (_, f) in zip(self.rows, self._graphs, strict=True)]
+        )
 
     def pull_back(self, slope: Tensor) -> Tensor:
         """dE/dfeatures [B, ...] -> dE/dx_t [B, C, H, W]: one vector-Jacobian product per micro-batch, once."""
@@ -142,7 +146,9 @@ def _check_finite(x: Tensor, units: Sequence[Unit], index: int, count: int, guid
     if bool(good.all()):
         return
     unit = units[int((~good).nonzero()[0])]
-    remedy = "lower guidance.strength or guidance.gamma" if guided else "check the checkpoint, or lower backbone.cfg_scale"
+    remedy = (
+        "lower guidance.strength or guidance.gamma" if guided else "check the checkpoint, or lower backbone.cfg_scale"
+    )
     raise SamplingError(
         f"image {unit.label}:{unit.index} is not finite after step {index + 1} of {count} "
         f"({int((~good).sum())} of {len(x)} images); {remedy}"

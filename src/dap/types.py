@@ -56,7 +56,6 @@ class Step:
     features  [B, ...]      of x_t at the guidance's tap, float32, detached; None when the guidance has no tap
     pull_back dE/dfeatures [B, ...] -> dE/dx_t [B, C, H, W], one vector-Jacobian product per micro-batch, each once
     index     reverse steps done before this one, 0 .. count - 1
-    fraction  index / count: 0 is pure noise
     """
 
     index: int
@@ -67,8 +66,3 @@ class Step:
     x_prev: Tensor
     features: Tensor | None
     pull_back: Callable[[Tensor], Tensor]
-
-    @property
-    def fraction(self) -> float:
-        """The share of the trajectory that is done, 0 (pure noise) to below 1."""
-        return self.index / self.count

@@ -50,7 +50,11 @@ def _directory(name: str) -> Path:
             raise BackboneError(f"{name} is not a diffusers pipeline: no model_index.json; found {found}")
         return path
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        known = [*EMBEDDED, *(f"{p}" for p in path.parent.glob("*") if p.is_dir())] if path.parent.is_dir() else list(EMBEDDED)
+        known = (
+            [*EMBEDDED, *(f"{p}" for p in path.parent.glob("*") if p.is_dir())]
+            if path.parent.is_dir()
+            else list(EMBEDDED)
+        )
         raise BackboneError(unknown("backbone", name, known) + "; or a pipeline directory, or a hub id like owner/name")
     return _snapshot(name)
 
@@ -58,7 +62,15 @@ def _directory(name: str) -> Path:
 def _snapshot(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["model_index.json", "dap.json", "config.json", "*.safetensors", "*/config.json", "*/scheduler_config.json", "*/*.safetensors"]
+    wanted = [
+        "model_index.json",
+        "dap.json",
+        "config.json",
+        "*.safetensors",
+        "*/config.json",
+        "*/scheduler_config.json",
+        "*/*.safetensors",
+    ]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:

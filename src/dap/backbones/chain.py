@@ -42,4 +42,5 @@ class Chain:
     def noised(self, x_0: Tensor, noise: Tensor, t: int) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise, all [B, C, H, W]."""
         alpha_bar = float(self._scheduler.alphas_cumprod[t])
-        return alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * noise
+        x_t: Tensor = alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * noise
+        return x_t

@@ -137,9 +137,7 @@ class DiTBackbone:
         return layer
 
 
-def load_dit(
-    directory: Path, *, name: str, vae: Path | None = None, device: torch.device | str = "cpu"
-) -> DiTBackbone:
+def load_dit(directory: Path, *, name: str, vae: Path | None = None, device: torch.device | str = "cpu") -> DiTBackbone:
     """The backbone of a DiT pipeline directory on disk.
 
     Raises: BackboneError when a part is missing or damaged, when the classes have no names, or when weights exist only as
@@ -187,8 +185,14 @@ def load_part(kind: Any, directory: Path, part: str) -> Any:
         )
     except Exception as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise BackboneError(f"cannot load {where}: {first}; the checkpoint may be damaged, fetch or train it again") from error
-    wrong = [*info.get("missing_keys", ()), *info.get("unexpected_keys", ()), *info.get("mismatched_keys", ())]
+        raise BackboneError(
+            f"cannot load {where}: {first}; the checkpoint may be damaged, fetch or train it again"
+        ) from error
+    wrong = [
+        *info.get("missing_keys", ()),
+        *info.get("unexpected_keys", ()),
+        *info.get("mismatched_keys", ()),
+    ]
     if wrong:
         raise BackboneError(f"{where}: {len(wrong)} weights missing, unexpected or of another shape, e.g. {wrong[0]}")
     return model
@@ -212,13 +216,17 @@ def _class_names(directory: Path, record: dict[str, Any], classes: int) -> list[
         return [str(name) for name in record["class_names"]]
     labels = read_json(directory / "model_index.json").get("id2label")
     if not isinstance(labels, dict) or len(labels) != classes:
-        raise BackboneError(f"{directory}: model_index.json names no classes (id2label), so no dataset can be matched to it")
+        raise BackboneError(
+            f"{directory}: model_index.json names no classes (id2label), so no dataset can be matched to it"
+        )
     return [str(labels[str(i)]) for i in range(classes)]
 
 
 def _check_channels(name: str, channels: int, vae: Any) -> None:
     if vae is None and channels not in (1, 3):
-        raise BackboneError(f"{name} works on {channels} latent channels but has no VAE; name one: --vae DIR or a hub id")
+        raise BackboneError(
+            f"{name} works on {channels} latent channels but has no VAE; name one: --vae DIR or a hub id"
+        )
     if vae is not None and int(vae.config.latent_channels) != channels:
         raise BackboneError(
             f"{name} works on {channels} channels, its VAE gives {vae.config.latent_channels}; use the VAE it was trained with"

@@ -37,7 +37,9 @@ def run_through(layer: nn.Module, forward: Callable[[], Tensor]) -> tuple[Tensor
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         caught.append(_tensor_of(output))
         torch.set_grad_enabled(False)
-        detach = tuple(o.detach() if isinstance(o, Tensor) else o for o in output) if isinstance(output, tuple) else None
+        detach = (
+            tuple(o.detach() if isinstance(o, Tensor) else o for o in output) if isinstance(output, tuple) else None
+        )
         return detach if detach is not None else output.detach()
 
     handle = layer.register_forward_hook(hook)

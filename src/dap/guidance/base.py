@@ -35,6 +35,9 @@ class Guidance(Protocol):
     interval  half-open share of the trajectory in which it acts: 0 is pure noise, 1 the last step, so that (0, 1)
               leaves out the last step alone; outside nothing is called and no graph is built
     couples   True when images of one class influence each other: they then share a chunk
+
+    Two more are optional: `off`, True at scale zero (the unguided path is then taken, bit for bit), and
+    `reference_size`, how many real images of a class stand for it (None: all).
     """
 
     @property
@@ -45,11 +48,6 @@ class Guidance(Protocol):
 
     @property
     def couples(self) -> bool: ...
-
-    @property
-    def off(self) -> bool:
-        """True at scale zero: the unguided path is then taken, bit for bit."""
-        ...
 
     def resolved(self, backbone: Backbone) -> Any:
         """The same guidance with every open option decided for this backbone; raises when one does not fit it."""

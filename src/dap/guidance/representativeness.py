@@ -25,7 +25,15 @@ from dap.backbones.base import Backbone
 from dap.config import require
 from dap.errors import BackboneError, unknown
 from dap.guidance.base import Shift
-from dap.kernels import SHIFT_INVARIANT, TINY, Kernel, check_kernel_name, distance, make_kernel, squared_distance
+from dap.kernels import (
+    SHIFT_INVARIANT,
+    TINY,
+    Kernel,
+    check_kernel_name,
+    distance,
+    make_kernel,
+    squared_distance,
+)
 from dap.types import Step
 
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ class Representativeness:
     repulsion   lambda, 0 or more
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
+    reference_size  real images of a class that stand for it, a seeded random choice; None: all
     """
 
     tap: str | None = None
@@ -55,7 +64,8 @@ class Representativeness:
     strength: float | None = None
     repulsion: float = 0.0
     power: int = 1
-    interval: tuple[float, ...] = (0.0, 1.0)
+    interval: tuple[float, float] = (0.0, 1.0)
+    reference_size: int | None = None
 
     def __post_init__(self) -> None:
         check_kernel_name(self.kernel)
@@ -66,11 +76,21 @@ class Representativeness:
         )
         require(self.scale >= 0, f"guidance gamma or strength is {self.scale}; use 0 (off) or more")
         require(self.pool in ("flatten", "mean"), f"guidance.pool is {self.pool!r}; use 'flatten' or 'mean'")
-        require(self.repulsion >= 0, f"guidance.repulsion is {self.repulsion}; use 0 (the paper) to 1 (energy distance)")
-        require(self.power in (1, 2), f"guidance.power is {self.power}; use 1 or 2")
-        require(self.bandwidth is None or self.bandwidth > 0, f"guidance.bandwidth is {self.bandwidth}; use a number above 0")
         require(
-            len(self.interval) == 2 and 0 <= self.interval[0] < self.interval[1],
+            self.repulsion >= 0,
+            f"guidance.repulsion is {self.repulsion}; use 0 (the paper) to 1 (energy distance)",
+        )
+        require(self.power in (1, 2), f"guidance.power is {self.power}; use 1 or 2")
+        require(
+            self.reference_size is None or self.reference_size >= 1,
+            f"guidance.reference_size is {self.reference_size}; use 1 or more, or leave it out for all real images",
+        )
+        require(
+            self.bandwidth is None or self.bandwidth > 0,
+            f"guidance.bandwidth is {self.bandwidth}; use a number above 0",
+        )
+        require(
+            0 <= self.interval[0] < self.interval[1],
             f"guidance.interval is {list(self.interval)}; use [start, end] with 0 <= start < end, e.g. [0, 0.8]",
         )
 
@@ -124,7 +144,7 @@ class Representativeness:
         leaf = synthetic.detach().requires_grad_()
         with torch.enable_grad():
             energy = set_energy(leaf, real, kernel, repulsion=self.repulsion, power=self.power)
-        (gradient,) = torch.autograd.grad(energy, leaf)
+        gradient: Tensor = torch.autograd.grad(energy, leaf)[0]
         return gradient
 
     def scaled(self, g_t: Tensor, step: Step) -> Tensor:
@@ -133,7 +153,8 @@ class Representativeness:
             return self.gamma * g_t
         move = (step.x_prev - step.x_t).flatten(1).norm(dim=1)
         length = g_t.flatten(1).norm(dim=1).clamp_min(TINY)
-        return (self.scale * move / length).view(-1, 1, 1, 1) * g_t
+        scaled: Tensor = (self.scale * move / length).view(-1, 1, 1, 1) * g_t
+        return scaled
 
 
 def set_energy(synthetic: Tensor, real: Tensor, kernel: Kernel, *, repulsion: float, power: int) -> Tensor:

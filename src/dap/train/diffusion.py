@@ -81,7 +81,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(config, self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimiser.step()
         decay = ema_decay(config, self.step)
@@ -95,7 +95,7 @@ class Trainer:
         config, size = self.config, self.config.batch
         seed = int.from_bytes(blake2b(f"{config.seed}/{self.step}".encode(), digest_size=7).digest())
         draw = torch.Generator(self.device).manual_seed(seed)
-        where = {"generator": draw, "device": self.device}
+        where: dict[str, Any] = {"generator": draw, "device": self.device}
         rows = torch.randint(len(self.x_0), (size,), **where)
         x_0 = self.x_0[rows]
         x_0 = x_0.float() / 127.5 - 1 if x_0.dtype == torch.uint8 else x_0
@@ -133,7 +133,9 @@ def run(trainer: Trainer) -> Iterator[Progress]:
         if trainer.step % LOG_EVERY == 0 or trainer.step == config.steps:
             loss = float(torch.stack(losses).mean())
             if not math.isfinite(loss):
-                raise SamplingError(f"the loss is {loss} at step {trainer.step}; lower --set train.rate={config.rate / 3:g}")
+                raise SamplingError(
+                    f"the loss is {loss} at step {trainer.step}; lower --set train.rate={config.rate / 3:g}"
+                )
             seconds = time.perf_counter() - since
             trainer.seconds += seconds
             yield Progress(trainer.step, config.steps, loss, len(losses) * config.batch / seconds)

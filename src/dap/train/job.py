@@ -1,10 +1,10 @@
 """One training as a job: check, claim the directory, go on where it stopped, save.
 
-    OUT/                 the finished pipeline directory (see dap.train.model), and while it is being made:
-    OUT/training/        config.json  what is trained on what: another configuration refuses
-                         state.pt     weights, EMA, optimiser and step, replaced every `save_every` steps
-                         samples/     a grid of samples now and then
-                         loss.csv     step, loss, images per second
+OUT/                 the finished pipeline directory (see dap.train.model), and while it is being made:
+OUT/training/        config.json  what is trained on what: another configuration refuses
+                     state.pt     weights, EMA, optimiser and step, replaced every `save_every` steps
+                     samples/     a grid of samples now and then
+                     loss.csv     step, loss, images per second
 """
 
 from __future__ import annotations
@@ -80,7 +80,12 @@ def train(
     for progress in run(trainer):
         yield _record(progress, trainer, parts, work)
     trainer.model.load_state_dict(trainer.ema)
-    trained = {**what, "digest": digest(what), "images": len(trainer.x_0), "seconds": round(trainer.seconds, 1)}
+    trained = {
+        **what,
+        "digest": digest(what),
+        "images": len(trainer.x_0),
+        "seconds": round(trainer.seconds, 1),
+    }
     save_pipeline(
         out,
         trainer.model,
@@ -97,7 +102,9 @@ def _common_side(data: Source) -> int:
     """The side of the data's images where they are square and agree; DataError asks for a size where not."""
     sides = data.images(0, [0]).shape[-2:]
     if sides[0] != sides[1]:
-        raise DataError(f"{data.name}: images of {sides[1]}x{sides[0]} px; say the training size, e.g. --set train.size=32")
+        raise DataError(
+            f"{data.name}: images of {sides[1]}x{sides[0]} px; say the training size, e.g. --set train.size=32"
+        )
     return int(sides[0])
 
 
@@ -110,7 +117,9 @@ def _claim(out: Path, what: Mapping[str, Any]) -> Path:
         if there != {**what, "digest": digest(what)}:
             differs = sorted(k for k, v in what["train"].items() if there.get("train", {}).get(k) != v)
             named = ", ".join(differs) or "the data or the start"
-            raise StoreError(f"{out} holds another training ({named} differ); choose another --out, or --from {out} to go on")
+            raise StoreError(
+                f"{out} holds another training ({named} differ); choose another --out, or --from {out} to go on"
+            )
         return work
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -28,7 +28,9 @@ def new_dit(config: TrainConfig, *, channels: int, size: int, classes: int) -> A
     from diffusers import DiTTransformer2DModel
 
     if size % config.patch:
-        raise ConfigError(f"train.patch {config.patch} does not divide the side {size}; use a divisor, e.g. --set train.patch=1")
+        raise ConfigError(
+            f"train.patch {config.patch} does not divide the side {size}; use a divisor, e.g. --set train.patch=1"
+        )
     model = DiTTransformer2DModel(
         num_attention_heads=config.heads,
         attention_head_dim=config.width // config.heads,
@@ -59,7 +61,7 @@ def new_dit(config: TrainConfig, *, channels: int, size: int, classes: int) -> A
 
 
 def drop_labels_ourselves(model: Any) -> Any:
-    """In train mode diffusers drops labels block by block, so that no row is ever wholly unconditional; switch that off."""
+    """In train mode diffusers drops labels block by block, so no row is ever wholly unconditional: switch that off."""
     for block in model.transformer_blocks:
         block.norm1.emb.class_embedder.dropout_prob = 0.0
     return model
@@ -75,7 +77,7 @@ def with_label_table(model: Any, old: Sequence[str], new: Sequence[str]) -> Any:
     for block in model.transformer_blocks:
         embedder = block.norm1.emb.class_embedder
         rows = embedder.embedding_table.weight.data
-        known = {name: row for name, row in zip(old, rows, strict=False)}
+        known = dict(zip(old, rows, strict=False))
         mean = rows[: len(old)].mean(0)
         table = torch.stack([known.get(name, mean) for name in new] + [rows[len(old)]])
         embedder.embedding_table = nn.Embedding.from_pretrained(table.clone(), freeze=False)
@@ -94,7 +96,7 @@ def save_pipeline(
     scheduler: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Writes a diffusers pipeline directory; `model_index.json` comes last, so that a half-written one is not a pipeline.
+    """Writes a diffusers pipeline directory; `model_index.json` comes last: a half-written one is no pipeline.
 
     record     further keys of dap.json: cfg_scale, how it was trained
     scheduler  the schedule to keep when fine-tuning, None: linear betas, DDPM

@@ -1,0 +1,212 @@
+"""The command `dap`: parse, call the library, draw progress, print the next command. Heavy imports wait for a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dap._version import __version__
+from dap.terminal import Talk, accuracy_table, duration, known_failures
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Distil a large labelled image dataset into a tiny synthetic one, guided by a diffusion model's own features.",
+)
+
+Data = Annotated[
+    str, typer.Argument(help="Folder of class folders, parquet file or folder, hf:owner/name, digits:train")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings")]
+Override = Annotated[
+    list[str] | None, typer.Option("--set", help="table.key=value, any setting of the TOML; repeatable")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, talk on stderr")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors and the result")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...  [default: auto]")]
+Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it has several")]
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"dap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
+    """Distil a large labelled image dataset into a tiny synthetic one."""
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the datasets and the contact sheet go")] = Path("demo"),
+    ipc: Annotated[list[int] | None, typer.Option(help="Images per class; repeatable  [default: 1 and 10]")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The embedded digits: distil, evaluate, picture. No network, no arguments needed."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.demo import run_demo
+
+        result = run_demo(out, tuple(ipc or (1, 10)), talk)
+        title = f"digits, protocol {result['protocol']}, {result['repeats']} training seeds"
+        talk.result(result, accuracy_table(title, result["results"]))
+        talk.say(f"contact sheet: {result['contact_sheet']}   in all: {duration(result['seconds'])}")
+        talk.next(["dap", "distill", "digits:train", "--backbone", "digits", "--ipc", "5", "--out", "digits-5"])
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The pipeline directory to write")],
+    start: Annotated[str | None, typer.Option("--from", help="A DiT pipeline to go on from")] = None,
+    vae: Annotated[str | None, typer.Option(help="Directory of a VAE: train in its latent space")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the training images in pixels")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store the weights as fp16")] = False,
+    split: Split = None,
+    subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
+    on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    set_: Override = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a class-conditional DiT on your images; run the same command again to go on."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.train import run_train
+
+        flags = {
+            "data": _given(source=data, split=split, subset=subset, on_bad_image=on_bad_image),
+            "backbone": _given(vae=vae, device=device),
+            "train": _given(size=size, steps=steps, seed=seed),
+        }
+        result = run_train(_config(config, set_, flags), out, start, half, talk)
+        talk.result(result)
+        talk.next(["dap", "distill", data, "--backbone", str(out), "--ipc", "10", "--out", f"{out}-ipc10"])
+
+
+@app.command()
+def distill(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The directory to write; the same command again goes on")],
+    backbone: Annotated[
+        str | None, typer.Option(help="digits, a pipeline directory, or a hub id  [default: digits]")
+    ] = None,
+    ipc: Annotated[int | None, typer.Option(help="Images per class  [default: 10]")] = None,
+    guidance: Annotated[
+        str | None, typer.Option(help="dap, dap-paper, none, or package.module:Class  [default: dap]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several sets at once, e.g. 0,1,2: OUT/seed-0, ...")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="CLASS or CLASS:INDEX; repeatable")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make and cost; write nothing")] = False,
+    vae: Annotated[str | None, typer.Option(help="Directory or hub id of a VAE for a pipeline without one")] = None,
+    split: Split = None,
+    subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
+    class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
+    on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    set_: Override = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Distil DATA into OUT."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.distill import run_distill
+
+        flags = {
+            "data": _given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
+            "backbone": _given(name=backbone, vae=vae, device=device),
+            "guidance": _given(name=guidance),
+            "run": _given(ipc=ipc, seed=seed),
+        }
+        result, table = run_distill(_config(config, set_, flags), out, seeds, only or [], dry_run, talk)
+        talk.result(result, table)
+        if not dry_run:
+            talk.next(["dap", "evaluate", str(result["out"]), "--test", _test_of(data)])
+
+
+@app.command()
+def evaluate(
+    sets: Annotated[list[Path], typer.Argument(help="Distilled sets, or any folders of class folders")],
+    test: Annotated[str, typer.Option(help="The test data, e.g. digits:test or DIR:test")],
+    real: Annotated[str | None, typer.Option(help="The real training data, for baselines")] = None,
+    protocol: Annotated[str | None, typer.Option(help="hard-tiny, hard-small, ...  [default: hard-small]")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Repeatable  [default: the protocol's own]")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Training seeds  [default: 3]")] = None,
+    baseline: Annotated[list[str] | None, typer.Option(help="random, full; repeatable")] = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    set_: Override = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train networks on distilled sets and test them on real images."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.evaluate import run_evaluate
+
+        flags = {"evaluation": _given(protocol=protocol, networks=network, repeats=repeats)}
+        settings = _config(config, set_, flags).evaluation
+        result = run_evaluate(sets, test, real, settings, baseline or [], device or "auto", talk)
+        scaled = ", scaled" if result["scaled"] else ""
+        title = f"{result['protocol']}{scaled} on {test}, {result['test']['images']} images"
+        talk.result(result, accuracy_table(title, result["results"]))
+        talk.next(["dap", "verify", str(sets[0])])
+
+
+@app.command()
+def verify(
+    directory: Annotated[Path, typer.Argument(help="A distilled set")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check every file of a distilled set against what was written; exit 1 when something differs."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.store import Store
+
+        store = Store.open(directory)
+        problems = store.verify()
+        record = {"ok": not problems, "images": store.images, "problems": problems}
+        text = "\n".join(problems) if problems else f"{directory}: {store.images} images, as they were written"
+        talk.result(record, text)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _given(**flags: Any) -> dict[str, Any]:
+    """The flags that were typed; the others leave the TOML file and `--set` alone."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _config(path: Path | None, overrides: list[str] | None, flags: dict[str, dict[str, Any]]) -> Any:
+    from dap.config import load_config
+
+    return load_config(path, overrides or (), **flags)
+
+
+def _test_of(data: str) -> str:
+    """The likely test data of a training source, for the printed next command."""
+    return f"{data[:-5]}test" if data.endswith("train") else f"{data}:test"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""`dap distill`: several seeds, part of a plan, or a dry run with an estimate from one timed step."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dap.config import Config
+from dap.distill import Job, open_job, summary
+from dap.errors import ConfigError
+from dap.guidance import acts
+from dap.sampling import trajectory
+from dap.terminal import Meter, Talk, duration
+
+
+def run_distill(
+    config: Config, out: Path, seeds: str | None, only: list[str], dry_run: bool, talk: Talk
+) -> tuple[dict[str, Any], str]:
+    """Distils (or says what it would do); returns the JSON record and a line for people.
+
+    With several seeds the sets lie in OUT/seed-N and the record's "sets" lists them.
+    """
+    if seeds is None:
+        return run_one(config, out, only, dry_run, talk)
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {seeds!r}: write whole numbers with commas, e.g. 0,1,2") from None
+    runs = []
+    for number in numbers:
+        seeded = replace(config, run=replace(config.run, seed=number))
+        runs.append(run_one(seeded, out / f"seed-{number}", only, dry_run, talk))
+    records = [record for record, _ in runs]
+    total = {
+        "out": records[0]["out"],
+        "images": sum(r["images"] for r in records),
+        "digest": records[0]["digest"],
+        "seconds": round(sum(r["seconds"] for r in records), 3),
+        "sets": records,
+    }
+    return total, "\n".join(text for _, text in runs)
+
+
+def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Talk) -> tuple[dict[str, Any], str]:
+    """One set."""
+    began = time.perf_counter()
+    job = open_job(config, out)
+    if job.source.skipped:
+        names = ", ".join(key for key, _ in job.source.skipped[:5])
+        talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")
+    if dry_run:
+        return dry(job)
+    chunks = None
+    if only:
+        chosen = [job.chunks_with(text) for text in only]
+        chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
+    with talk.progress(f"distil {out}", 0) as meter:
+        for event in job.render(chunks):
+            show(
+                meter,
+                event.chunk,
+                event.chunks,
+                event.step,
+                event.steps,
+                f"{event.images} of {event.images_planned} images",
+            )
+    record = summary(job, time.perf_counter() - began)
+    return record, f"{out}: {record['images']} images in {duration(record['seconds'])}, digest {record['digest']}"
+
+
+def show(meter: Meter, chunk: int, chunks: int, step: int, steps: int, note: str) -> None:
+    """Progress in reverse steps over all chunks."""
+    meter.at(chunk * steps + step, note, total=chunks * steps)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would cost: rows forwarded, bytes, seconds. Times are those of one timed step on this machine."""
+
+    rows: int
+    real_rows: int
+    seconds: float
+    memory: int
+    disk: int
+
+
+def dry(job: Job) -> tuple[dict[str, Any], str]:
+    """The plan with its cost; writes nothing."""
+    from dap.store import Store
+
+    done = Store.open(job.out) if (job.out / "plan.json").exists() else None
+    chunks = job.chunks if done is None else done.missing(job.chunks)
+    images = sum(len(c.units) for c in job.chunks)
+    cost = estimate(job, chunks)
+    record = {
+        "out": str(job.out),
+        "images": images,
+        "digest": job.record["digest"],
+        "seconds": round(cost.seconds, 1),
+        "dry_run": True,
+        "chunks": len(chunks),
+        "forwarded_rows": cost.rows,
+        "real_rows": cost.real_rows,
+        "memory_bytes": cost.memory,
+        "disk_bytes": cost.disk,
+    }
+    lines = (
+        f"{job.out}: {images} images of {len(job.source.class_names)} classes, "
+        f"{sum(len(c.units) for c in chunks)} to make in {len(chunks)} chunks of {job.sampler.micro_batch} rows a forward pass",
+        f"forwards: {cost.rows} rows through the backbone, {cost.real_rows} rows of real images as far as the tap",
+        f"memory: about {cost.memory / 1e6:.0f} MB in all; disk: at most {cost.disk / 1e6:.1f} MB",
+        f"time: about {duration(cost.seconds)} on {job.backbone.device}, from one timed step; nothing was written",
+    )
+    return record, "\n".join(lines)
+
+
+def estimate(job: Job, chunks: tuple[Any, ...]) -> Estimate:
+    """Rows by counting, seconds from one guided and one unguided step of the first chunk, memory as it stands then."""
+    count, micro = len(job.sampler.chain.timesteps), job.sampler.micro_batch
+    guided = sum(acts(job.guided.interval, i, count) for i in range(count)) if job.guided else 0
+    passes = sum(-(-len(chunk.units) // micro) for chunk in chunks)
+    rows = passes * micro * count * (1 if job.sampler.cfg_scale == 1 else 2)
+    real = 0
+    if job.guided is not None:
+        real = guided * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
+    size = job.backbone.image_size**2 * (1 if job.backbone.image_mode == "L" else 3)
+    disk = sum(len(c.units) for c in chunks) * (size + 1200)
+    seconds = 0.0
+    if chunks:
+        plain, shifted = timed_step(job, chunks[0], False), timed_step(job, chunks[0], True) if guided else 0.0
+        share = sum(len(c.units) for c in chunks) / len(chunks[0].units)
+        seconds = share * (guided * shifted + (count - guided) * plain)
+    return Estimate(rows, real, seconds, peak_memory(job), disk)
+
+
+def timed_step(job: Job, chunk: Any, guided: bool) -> float:
+    """Seconds of the second step of a trajectory (the first one warms up), guided throughout or not at all."""
+    always = replace(job.guided, interval=(0.0, 2.0)) if guided and job.guided else None
+    states = trajectory(job.sampler, chunk.units, always)
+    next(states)
+    began = time.perf_counter()
+    next(states, None)
+    return time.perf_counter() - began
+
+
+def peak_memory(job: Job) -> int:
+    """Bytes at the highest point so far: of the GPU when one computes, else of this process."""
+    import resource
+
+    import torch
+
+    if job.backbone.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(job.backbone.device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,44 @@
+"""`dap train`: progress with loss, images per second and time left."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from dap.config import Config
+from dap.data import open_dataset
+from dap.terminal import Talk, duration
+from dap.train import train
+
+
+def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Talk) -> dict[str, Any]:
+    """Trains, drawing progress; returns {"out", "steps", "loss", "images_per_second", "seconds"}."""
+    began = time.perf_counter()
+    data = config.data
+    mode = data.mode
+    source = open_dataset(data.source, split=data.split, subset=data.subset, mode=mode)
+    source = source.checked(data.on_bad_image)
+    talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
+    loss, rate = None, 0.0
+    with talk.progress("train", config.train.steps) as meter:
+        steps = train(
+            source, out, config.train, start=start, vae=config.backbone.vae, device=config.backbone.device, half=half
+        )
+        for p in steps:
+            loss, rate = p.loss, p.images_per_second
+            meter.at(p.step, f"loss {loss:.4f}, {rate:.0f} images/s")
+            if p.samples is not None:
+                talk.say(f"samples after step {p.step}: {p.samples}")
+    seconds = time.perf_counter() - began
+    if loss is None:
+        talk.say(f"{out} is finished already; to train on, use --from {out} and another --out")
+    else:
+        talk.say(f"wrote {out}: loss {loss:.4f}, {duration(seconds)}")
+    return {
+        "out": str(out),
+        "steps": config.train.steps,
+        "loss": loss,
+        "images_per_second": rate,
+        "seconds": round(seconds, 1),
+    }

@@ -1,0 +1,146 @@
+"""What a person sees: progress, tables, one line for a known failure. Talk goes to stderr, data to stdout.
+
+Bars are for terminals; on a pipe a plain line every ten seconds says the same. Library code never prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dap.errors import DapError
+
+PLAIN_SECONDS = 10.0
+FAILED, INTERRUPTED = 1, 130
+
+
+class Talk:
+    """How much is said, and where: `quiet` says nothing but errors, `as_json` keeps stdout for one JSON object."""
+
+    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet, self.as_json = quiet, as_json
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line of talk on stderr, shown as it stands (class names are not markup)."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def next(self, command: Sequence[str]) -> None:
+        """The last line of talk: what to type next."""
+        self.say(f"next: {shlex.join(command)}")
+
+    def result(self, record: Mapping[str, Any], table: Table | str | None = None) -> None:
+        """The command's answer on stdout: the JSON object when asked for, else the table or text."""
+        if self.as_json:
+            print(json.dumps(record, allow_nan=False, ensure_ascii=False), flush=True)
+        elif table is not None and not self.quiet:
+            # a pipe has no width: give the table room instead of rich's 80 columns
+            width = None if sys.stdout.isatty() else 200
+            Console(highlight=False, width=width).print(table, markup=False)
+
+    @contextmanager
+    def progress(self, what: str, total: float) -> Iterator[Meter]:
+        """A bar with time left, or plain lines on a pipe; `total` in whatever the meter's `at` counts."""
+        if self.console.is_terminal and not self.quiet:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[note]}"),
+            )
+            with Progress(*columns, console=self.console) as bars:
+                yield Meter(self, what, total, bars)
+        else:
+            yield Meter(self, what, total, None)
+
+
+class Meter:
+    """One running progress display."""
+
+    def __init__(self, talk: Talk, what: str, total: float, bars: Progress | None) -> None:
+        self._talk, self._what, self._total, self._bars = talk, what, total, bars
+        self._began = self._said = time.monotonic()
+        self._first: float | None = None
+        self._task = None if bars is None else bars.add_task(what, total=total, note="")
+
+    def at(self, done: float, note: str = "", total: float | None = None) -> None:
+        """`done` of the total is behind us; `note` is whatever else is worth a word; a new `total` replaces the old."""
+        self._total = self._total if total is None else total
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=done, total=self._total, note=note)
+            return
+        now = time.monotonic()
+        self._first = done if self._first is None else self._first
+        if now - self._said >= PLAIN_SECONDS:
+            self._said = now
+            rate = (done - self._first) / (now - self._began)
+            left = f", {duration((self._total - done) / rate)} left" if rate > 0 else ""
+            self._talk.say(f"{self._what}: {done:g} of {self._total:g}{left}{f', {note}' if note else ''}")
+
+
+@contextmanager
+def known_failures() -> Iterator[None]:
+    """Errors of dap become one line and exit 1, Ctrl-C becomes exit 130 and how to go on; `DAP_DEBUG=1` keeps traces."""
+    try:
+        yield
+    except DapError as error:
+        if os.environ.get("DAP_DEBUG") == "1":
+            raise
+        print(f"dap: {error}", file=sys.stderr)
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        again = shlex.join(["dap", *sys.argv[1:]])
+        print(f"\ndap: interrupted; what is finished is kept. To go on: {again}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        if os.environ.get("DAP_DEBUG") == "1" or error.errno is None:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"dap: {error.strerror or error}{where}", file=sys.stderr)
+        raise typer.Exit(FAILED) from None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def percent(spread: Mapping[str, Any]) -> str:
+    """{"mean", "sd"} in fractions -> `87.3 ± 1.2`; without sd for a single run."""
+    sd = "" if spread["sd"] is None else f" ± {100 * spread['sd']:.1f}"
+    return f"{100 * spread['mean']:.1f}{sd}"
+
+
+def accuracy_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
+    """The table of `dap evaluate`: last accuracy as the headline, best beside it."""
+    table = Table(title=title)
+    for name in ("set", "images per class", "network", "last %", "best %", "runs", "seconds"):
+        table.add_column(name, justify="left" if name in ("set", "network") else "right")
+    for row in results:
+        table.add_row(
+            str(row["set"]),
+            str(row["ipc"]),
+            str(row["network"]),
+            percent(row["last"]),
+            percent(row["best"]),
+            str(row["repeats"]),
+            f"{row['seconds']:.1f}",
+        )
+    return table
