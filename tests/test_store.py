@@ -443,7 +443,7 @@ def test_missing_extra_and_undone_are_found_and_mended_by_running_again(finished
 
 
 def test_paths_in_a_marker_are_never_opened(tmp_path: Path) -> None:
-    from dap.card import sealed
+    from dap.seal import sealed
 
     store = make(tmp_path / "d")
     marker = store.path / "chunks" / "00000.json"

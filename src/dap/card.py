@@ -1,4 +1,4 @@
-"""What is written down about a distilled dataset, as pure functions: folder names, sealed records, the card.
+"""What is written down about a distilled dataset, as pure functions: folder names and the card.
 
 torchvision and Hugging Face both number classes by the sorted names of their folders, and Hugging Face takes
 some words for names of splits. Class names come from the user's data: nothing here trusts them.
@@ -62,43 +62,6 @@ def _hide_split_words(text: str) -> str:
             text = text[:end] + "+" + text[end if text[end : end + 1].isdigit() else end + 1 :]
         at = start + 1
     return text
-
-
-def sealed(record: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """A record as JSON whose last key, "check", is a digest of the rest. Raises ValueError for NaN."""
-    body = {key: value for key, value in record.items() if key != "check"}
-    return (json.dumps({**body, "check": digest(body)}, indent=indent, allow_nan=False) + "\n").encode()
-
-
-def unsealed(data: bytes) -> dict[str, Any]:
-    """The record that `sealed` turned into `data`; ValueError if one byte is another."""
-    try:
-        record = json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    # the bytes themselves, because JSON reads the same with another space or 1.0 as 1.00
-    if not isinstance(record, dict) or data not in (sealed(record), sealed(record, indent=2)):
-        raise ValueError("its check does not match")
-    del record["check"]
-    return record
-
-
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any], most: int = 5) -> str:
-    """Where nested records differ: "guidance.strength: 0.3 there, 0.1 asked; ...", at most `most` keys."""
-    old, new = _flat(there), _flat(asked)
-    keys = [key for key in {**old, **new} if old.get(key, "nothing") != new.get(key, "nothing")]
-    lines = [f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} asked" for key in keys[:most]]
-    return "; ".join(lines + [f"and {len(keys) - most} more"] * (len(keys) > most))
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in record.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = json.dumps(value)
-    return {k: v if len(v) <= 60 else f"{v[:40]}... (check {digest(v)})" for k, v in flat.items()}
 
 
 def card(config: Mapping[str, Any], images: int, planned: int) -> str:

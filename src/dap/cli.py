@@ -1,4 +1,4 @@
-"""The command `dap`: parse, call the library, draw progress, print the next command. Heavy imports wait for a command."""
+"""The command `dap`: parse, call the library, draw progress, print the next command. Heavy imports wait."""
 
 from __future__ import annotations
 

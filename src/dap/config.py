@@ -1,29 +1,36 @@
 """Settings: frozen dataclasses, read from TOML and `table.key=value` overrides; an unknown key is an error.
 
-One dataclass a TOML table; the same names serve the file, `--set` and Python. `[guidance]` and `[train]` keep what they
-do not know for the room that does: a guidance's options are the fields of its own dataclass.
+One dataclass a TOML table; the same names serve the file, `--set` and Python. `[guidance]` keeps what
+it does not know for the guidance itself, whose options are the fields of its own dataclass.
 """
 
 from __future__ import annotations
 
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from hashlib import blake2b
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dap.errors import ConfigError, unknown
+from dap.fields import as_record, build, digest, require
 
-T = TypeVar("T")
-
-
-def require(ok: bool, message: str) -> None:
-    """Raise ConfigError(message) unless `ok`."""
-    if not ok:
-        raise ConfigError(message)
+__all__ = [
+    "BackboneConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "GuidanceConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "TrainConfig",
+    "as_record",
+    "build",
+    "digest",
+    "load_config",
+    "require",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,40 +231,10 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), *
     for table in merged:
         require(table in known, unknown("config table", table, known))
     types_of = typing.get_type_hints(Config)
+    if "guidance" in merged:  # its options belong to the guidance, which checks them when it is loaded
+        options = dict(merged["guidance"])
+        merged["guidance"] = {"name": options.pop("name", "dap"), "options": {**options.pop("options", {}), **options}}
     return Config(**{table: build(types_of[table], values, table) for table, values in merged.items()})
-
-
-def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """One settings dataclass from a mapping; unknown keys and wrong types raise ConfigError naming `where`.key."""
-    hints = typing.get_type_hints(kind)
-    if kind is GuidanceConfig:
-        options = {
-            **values.get("options", {}),
-            **{k: v for k, v in values.items() if k not in ("name", "options")},
-        }
-        values = {"name": values.get("name", "dap"), "options": options}
-    for key in values:
-        require(key in hints, unknown(f"key in [{where}]", key, hints))
-    return kind(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in values.items()})
-
-
-def digest(record: Any) -> str:
-    """A short name of any JSON-like record: blake2b of its canonical text, 16 hexadecimal digits."""
-    import json
-
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def as_record(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as plain dicts and lists, fit for JSON."""
-    return asdict(settings)
-
-
-def with_options(config: Config, **options: Any) -> Config:
-    """The same configuration with further guidance options (Python's counterpart of `--set guidance.key=value`)."""
-    guidance = replace(config.guidance, options={**config.guidance.options, **options})
-    return replace(config, guidance=guidance)
 
 
 def _read_toml(path: str | Path | None) -> dict[str, Any]:
@@ -286,30 +263,3 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
             parsed = value.strip()  # a bare word is a string: --set guidance.kernel=rbf
         out.setdefault(table, {})[name] = parsed
     return out
-
-
-def _fit(value: Any, hint: Any, where: str) -> Any:
-    """`value` if it is of the type that `hint` says (int for float and list for tuple allowed)."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        for option in args:
-            try:
-                return _fit(value, option, where)
-            except ConfigError:
-                continue
-    elif origin is tuple and isinstance(value, list | tuple) and (args[-1] is ... or len(args) == len(value)):
-        return tuple(_fit(v, args[0], where) for v in value)
-    elif hint is Any or origin is not None and isinstance(value, Mapping):
-        return value
-    elif hint is float and type(value) in (int, float):
-        return float(value)
-    elif hint is type(None) and value is None:
-        return None
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    names = (
-        " or ".join(getattr(a, "__name__", str(a)) for a in args if a is not type(None))
-        if args
-        else getattr(hint, "__name__", str(hint))
-    )
-    raise ConfigError(f"{where} is {value!r}; it must be {names}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from dap.disk import write_whole
 
 INK, PAPER = (30, 30, 30), (255, 255, 255)
 
@@ -72,7 +74,7 @@ def shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Im
 def save_png(picture: Image.Image, path: Path) -> Path:
     """Writes a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    picture.save(temporary, format="PNG", optimize=True)
-    os.replace(temporary, path)
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    write_whole(path, stream.getvalue())
     return path

@@ -1,8 +1,8 @@
 """`Reference`: the real images' features at (class, timestep), the other half of DAP's distance.
 
-They do not depend on the synthetic images, so they are extracted once per class and step for all images in lock step, with
-an early exit at the tap, in forwards of a fixed number of rows. Real images are noised to the step's level; image j's
-noise at step i is row j of a generator seeded by (run seed, class name, step).
+They do not depend on the synthetic images, so they are extracted once per class and step for all images in lock step,
+with an early exit at the tap, in forwards of a fixed number of rows. Real images are noised to the step's level; image
+j's noise at step i is row j of a generator seeded by (run seed, class name, step).
 """
 
 from __future__ import annotations

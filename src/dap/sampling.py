@@ -5,8 +5,8 @@
         x~_{t-1} = reverse step of x_t with eps                 the scheduler's own
         x_{t-1}  = x~_{t-1} + shift(step)                       the guidance, inside its interval
 
-Rows know nothing of each other here: each has its own generator, and every forward runs at the same number of rows, short
-ones padded, because the same image in batches of another size differs in its last bits.
+Rows know nothing of each other here: each has its own generator, and every forward runs at the same number of rows,
+short ones padded, because the same image in batches of another size differs in its last bits.
 """
 
 from __future__ import annotations

@@ -14,35 +14,26 @@ end in a "check" over their own content. Processes lock nothing: equal chunks wr
 
 from __future__ import annotations
 
-import errno
 import io
 import json
-import math
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dap._version import __version__
-from dap.card import card, differences, folder_names, is_edited, sealed, unsealed
+from dap.card import card, folder_names, is_edited
+from dap.disk import AGAIN, TEMPORARY, changed, refusals, sweep, sync_folder, write_whole
 from dap.errors import StoreError
 from dap.plan import from_record, to_record
+from dap.seal import earlier_config, found_in, fresh_config, read_config, read_sealed, sealed
 from dap.types import Chunk, Unit
 
 __all__ = ["Store", "folder_names"]
-
-_TEMPORARY = re.compile(r"\.dap-[0-9a-f]{32}\.tmp")
-_AGAIN = "run the same `dap distill` command again"
 
 
 class Store:
@@ -65,7 +56,7 @@ class Store:
         Raises StoreError for a file, someone else's directory, another configuration, damage.
         """
         path = Path(path)
-        return cls.open(path).chunks if _earlier(path, record) and (path / "plan.json").exists() else ()
+        return cls.open(path).chunks if earlier_config(path, record) and (path / "plan.json").exists() else ()
 
     @classmethod
     def create(cls, path: str | Path, record: Mapping[str, Any], chunks: Sequence[Chunk], micro_batch: int) -> Store:
@@ -78,39 +69,41 @@ class Store:
         configuration (names what differs) or another plan.
         """
         path = Path(path)
-        config = _earlier(path, record)
+        config = earlier_config(path, record)
         earlier = cls.open(path) if config and (path / "plan.json").exists() else None
         if earlier and (earlier.micro_batch != micro_batch or earlier.chunks != tuple(chunks[: len(earlier.chunks)])):
             planned = f"{earlier.planned} images in micro-batches of {earlier.micro_batch}"
             raise StoreError(f"{path} holds another plan, {planned}: choose another --out, or the same --ipc or more")
-        with _on_disk(path):
+        with refusals(path):
             path.mkdir(parents=True, exist_ok=True)
-            _sweep(path)
+            sweep(path, path / "chunks", *(path / "data").glob("*"))
             if config is None:
-                config = _fresh(record)
-                _write(path / "config.json", sealed(config, indent=2))
+                config = fresh_config(record)
+                write_whole(path / "config.json", sealed(config, indent=2))
             if earlier is None or len(chunks) > len(earlier.chunks):
-                _write(path / "plan.json", sealed({"chunks": to_record(chunks), "micro_batch": micro_batch}))
+                write_whole(path / "plan.json", sealed({"chunks": to_record(chunks), "micro_batch": micro_batch}))
             run, ipc = config["config"].get("run", {}), record["config"].get("run", {}).get("ipc")
             if run.get("ipc") != ipc:  # after the plan: never claim images that are not even planned
                 config["config"]["run"] = {**run, "ipc": ipc}
-                _write(path / "config.json", sealed(config, indent=2))
+                write_whole(path / "config.json", sealed(config, indent=2))
         return cls(path, config, chunks, micro_batch)
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
         """An existing dataset, finished or not. Raises StoreError when there is none, or it is damaged."""
         path = Path(path)
-        config = _read_config(path)
+        config = read_config(path)
         if config is None:
-            raise StoreError(f"{path} is no distilled dataset ({_found(path)}): make one with dap distill --out {path}")
+            raise StoreError(
+                f"{path} is no distilled dataset ({found_in(path)}): make one with dap distill --out {path}"
+            )
         if not (path / "plan.json").exists():
-            raise StoreError(f"{path} has no plan.json: {_AGAIN}")
-        plan = _read(path / "plan.json", f"delete it and {_AGAIN}")
+            raise StoreError(f"{path} has no plan.json: {AGAIN}")
+        plan = read_sealed(path / "plan.json", f"delete it and {AGAIN}")
         chunks, micro_batch = from_record(plan.get("chunks")), plan.get("micro_batch")
         labels = len(config["class_names"])
         if type(micro_batch) is not int or any(u.label >= labels for c in chunks for u in c.units):
-            raise StoreError(f"{path / 'plan.json'} does not fit config.json: delete it and {_AGAIN}")
+            raise StoreError(f"{path / 'plan.json'} does not fit config.json: delete it and {AGAIN}")
         return cls(path, config, chunks, micro_batch)
 
     def file_of(self, unit: Unit) -> str:
@@ -137,14 +130,14 @@ class Store:
             "files": {name: sha256(data).hexdigest() for name, data in files.items()},
         }
         bytes_each = sum(map(len, files.values())) / len(files)
-        with _on_disk(self.path, lambda: bytes_each * (self.planned - self.images)):
+        with refusals(self.path, lambda: bytes_each * (self.planned - self.images)):
             for name, data in files.items():
                 (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                _write(self.path / name, data)
+                write_whole(self.path / name, data)
             for folder in sorted({(self.path / name).parent for name in files}):
-                _sync(folder)  # a power cut must not keep the marker and lose the images
+                sync_folder(folder)  # a power cut must not keep the marker and lose the images
             self._marker(chunk).parent.mkdir(exist_ok=True)
-            _write(self._marker(chunk), sealed(marker))
+            write_whole(self._marker(chunk), sealed(marker))
 
     def is_done(self, chunk: Chunk) -> bool:
         """Whether its marker exists and is of these very units, and its files match the marker."""
@@ -168,7 +161,7 @@ class Store:
         """What manifest.jsonl holds, by label and index: path, label, class, index, seed, sha256, chunk."""
         rows = []
         for chunk in self.chunks:
-            marker = _read(self._marker(chunk), _AGAIN) if self._marker(chunk).exists() else {}
+            marker = read_sealed(self._marker(chunk), AGAIN) if self._marker(chunk).exists() else {}
             if marker.get("units") == to_record([chunk])[0]:
                 for u in chunk.units:
                     name, path = self.class_names[u.label], self.file_of(u)
@@ -179,11 +172,11 @@ class Store:
     def finish(self) -> None:
         """Write manifest.jsonl and README.md from the markers, always alike; an edited README stays."""
         readme = self.path / "README.md"
-        with _on_disk(self.path):
-            _write(self.path / "manifest.jsonl", self._manifest())
+        with refusals(self.path):
+            write_whole(self.path / "manifest.jsonl", self._manifest())
             if not readme.exists() or not is_edited(readme.read_text(encoding="utf-8", errors="replace")):
                 text = card(self.config, self.images, self.planned)
-                _write(readme, text.encode())
+                write_whole(readme, text.encode())
 
     def verify(self) -> list[str]:
         """What is wrong, a line each; [] when every file is there and unchanged, and nothing else is.
@@ -197,10 +190,10 @@ class Store:
             problems = [*(p for chunk in begun for p in store._problems(chunk)), *store._extra()]
             if undone:
                 named = ", ".join(map(str, undone[:10])) + (", ..." if len(undone) > 10 else "")
-                problems.append(f"{len(undone)} of {len(store.chunks)} chunks are not done ({named}): {_AGAIN}")
+                problems.append(f"{len(undone)} of {len(store.chunks)} chunks are not done ({named}): {AGAIN}")
             manifest = self.path / "manifest.jsonl"
             if not problems and manifest.exists() and manifest.read_bytes() != store._manifest():
-                problems.append(f"manifest.jsonl does not match the markers: delete it and {_AGAIN}")
+                problems.append(f"manifest.jsonl does not match the markers: delete it and {AGAIN}")
         except StoreError as error:
             return [str(error)]
         except OSError as error:
@@ -216,17 +209,17 @@ class Store:
     def _problems(self, chunk: Chunk) -> list[str]:
         """What is wrong with a chunk whose marker exists."""
         try:
-            marker = _read(self._marker(chunk), _AGAIN)
+            marker = read_sealed(self._marker(chunk), AGAIN)
         except StoreError as error:
             return [str(error)]
         name, files = self._marker(chunk).name, marker.get("files")
         expected = {self.file_of(unit) for unit in chunk.units}
         if marker.get("units") != to_record([chunk])[0] or not isinstance(files, dict):
-            return [f"chunks/{name} is the marker of another plan: {_AGAIN}"]
+            return [f"chunks/{name} is the marker of another plan: {AGAIN}"]
         if strange := sorted(set(files) ^ expected):
-            return [f"chunks/{name} and the plan disagree about the file {strange[0]!r}: {_AGAIN}"]
-        states = ((path, _state(self.path / path, files[path])) for path in sorted(expected))
-        return [f"{path} {state}: {_AGAIN}" for path, state in states if state]
+            return [f"chunks/{name} and the plan disagree about the file {strange[0]!r}: {AGAIN}"]
+        states = ((path, changed(self.path / path, files[path])) for path in sorted(expected))
+        return [f"{path} {state}: {AGAIN}" for path, state in states if state]
 
     def _extra(self) -> Iterator[str]:
         """Files and folders in data/ and chunks/ that the plan does not know."""
@@ -238,118 +231,8 @@ class Store:
             for path in sorted((self.path / top).rglob("*")):
                 name = path.relative_to(self.path).as_posix()
                 if name not in known:
-                    left_over = _TEMPORARY.fullmatch(path.name)
-                    yield f"{name} " + (
-                        f"is left over: {_AGAIN}" if left_over else "does not belong here: move it away"
-                    )
-
-
-def _earlier(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The config.json of an earlier run with the same settings, None for a new or empty directory."""
-    config = _read_config(path)
-    if config is None:
-        with _on_disk(path):
-            if path.exists() and not path.is_dir():
-                raise StoreError(f"{path} is a file: choose another --out")
-            if path.is_dir() and any(not _TEMPORARY.fullmatch(p.name) for p in path.iterdir()):
-                raise StoreError(f"{path} is no dataset of dap ({_found(path)}): choose a new or empty --out")
-        return None
-    asked = json.loads(json.dumps(dict(record)))  # as it would come back: lists for tuples
-    if any(config[name] != asked[name] for name in ("digest", "class_names")):
-        what = differences(config["determines"], asked["determines"])
-        there, here = ({key: r[key] for key in ("class_names", "digest")} for r in (config, asked))
-        what = what or differences(there, here)
-        raise StoreError(f"{path} was made with other settings ({what}): choose another --out, or the same settings")
-    return config
-
-
-def _fresh(record: Mapping[str, Any]) -> dict[str, Any]:
-    folders = dict(zip(folder_names(record["class_names"]), record["class_names"], strict=True))
-    made = {"format": 1, "dap": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-    fresh: dict[str, Any] = json.loads(json.dumps({**made, **record, "folders": folders}))
-    return fresh
-
-
-def _read_config(path: Path) -> dict[str, Any] | None:
-    with _on_disk(path):  # a directory that one may not look into
-        if not (path / "config.json").exists():
-            return None
-    remedy = "restore it, or choose another --out"
-    config = _read(path / "config.json", remedy)
-    names, folders = config.get("class_names"), config.get("folders")
-    tables = all(isinstance(config.get(key), dict) for key in ("config", "determines", "folders"))
-    if not (tables and isinstance(folders, dict) and list(folders.values()) == names and config.get("format") == 1):
-        raise StoreError(f"{path / 'config.json'} was not written by this version of dap: {remedy}")
-    if any(re.search(r"[/\\]", name) or name in ("", ".", "..") for name in folders):
-        raise StoreError(f"{path / 'config.json'} names a folder outside data/: {remedy}")
-    return config
-
-
-def _read(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        return unsealed(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError:
-        raise StoreError(f"{path} is damaged, or was edited: {remedy}") from None
-
-
-def _found(path: Path) -> str:
-    if not path.is_dir():
-        return "a file" if path.exists() else "no such directory"
-    with _on_disk(path):
-        names = sorted(p.name for p in path.iterdir())
-    found = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"found {found}, no config.json" if names else "an empty directory"
-
-
-@contextmanager
-def _on_disk(path: Path, needed: Callable[[], float] = lambda: 1e6) -> Iterator[None]:
-    """Turn what the system refuses into one line; `needed` says how many bytes there is still to write."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            megabytes = max(1, math.ceil(needed() / 1e6))
-            raise StoreError(f"the disk is full at {path}: free {megabytes} MB and {_AGAIN}") from error
-        where, why = error.filename or path, error.strerror or str(error)
-        raise StoreError(f"cannot use {where} ({why}): allow it, or choose another --out") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """`data` under the name `path`, all or nothing, on the platter before the name."""
-    for attempts_left in range(4, -1, -1):
-        temporary = path.with_name(f".dap-{uuid4().hex}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            return
-        except FileNotFoundError:
-            if not attempts_left:  # else another process that started just now has swept our temporary file
-                raise
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _sweep(path: Path) -> None:
-    for folder in (path, path / "chunks", *(path / "data").glob("*")):
-        for left_over in folder.glob(".dap-*.tmp"):
-            if _TEMPORARY.fullmatch(left_over.name):
-                with suppress(OSError):
-                    left_over.unlink()
+                    left_over = TEMPORARY.fullmatch(path.name)
+                    yield f"{name} " + (f"is left over: {AGAIN}" if left_over else "does not belong here: move it away")
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
@@ -359,12 +242,3 @@ def _png(image: NDArray[np.uint8]) -> bytes:
         out, format="PNG", compress_level=6
     )
     return out.getvalue()
-
-
-def _state(path: Path, expected: str) -> str:
-    try:
-        return "" if sha256(path.read_bytes()).hexdigest() == expected else "has changed"
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"

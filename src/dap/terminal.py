@@ -92,7 +92,7 @@ class Meter:
 
 @contextmanager
 def known_failures() -> Iterator[None]:
-    """Errors of dap become one line and exit 1, Ctrl-C becomes exit 130 and how to go on; `DAP_DEBUG=1` keeps traces."""
+    """Errors of dap become one line and exit 1, Ctrl-C exit 130 and how to go on; `DAP_DEBUG=1` keeps traces."""
     try:
         yield
     except DapError as error:

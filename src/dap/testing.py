@@ -11,7 +11,7 @@ some thousand random weights, none of them zero, so that every layer matters; `t
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Writer, encoded
+from tiny_images import Writer, encoded
 
 from dap.data import Source, open_dataset
 from dap.errors import DataError

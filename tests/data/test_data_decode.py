@@ -100,6 +100,13 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
     assert np.array_equal(np.asarray(out), np.asarray(seen))
 
 
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*\0\0\0\x08\0\x09"]
+)
+def test_broken_exif_does_not_cost_the_image(exif: bytes) -> None:
+    assert decode(stored(red_left(), "JPEG", exif=exif), "RGB").size == (8, 4)
+
+
 def test_floating_point_pixels_are_refused() -> None:
     with pytest.raises(DataError, match="floating-point"):
         upright(Image.new("F", (2, 2)), "RGB")
@@ -110,10 +117,11 @@ def test_fit_cuts_the_centre_without_resampling_when_the_short_side_fits() -> No
     assert np.array_equal(out, np.asarray(red_left())[:, 2:6])
 
 
-def test_fit_resizes_the_centre_square() -> None:
-    image = Image.new("L", (30, 10), 0)
-    image.paste(200, (10, 0, 20, 10))
-    assert (np.asarray(fit(image, 5)) == 200).all()
+def test_fit_equals_resizing_the_short_side_and_cutting_the_centre() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (10, 30, 3), np.uint8)
+    image = Image.fromarray(noise)
+    resized = image.resize((15, 5), Image.Resampling.BICUBIC).crop((5, 0, 10, 5))
+    assert np.array_equal(np.asarray(fit(image, 5)), np.asarray(resized))
     assert fit(Image.new("L", (100_000, 1)), 256).size == (256, 256)  # never grows beyond the square
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Writer, encoded
+from tiny_images import Writer, encoded
 
 from dap.data import open_dataset
 from dap.errors import DataError

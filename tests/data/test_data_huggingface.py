@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Writer, encoded
+from tiny_images import Writer, encoded
 
 from dap.data import Source, open_dataset
-from dap.data.rows import ParquetReader
+from dap.data.rows import HubReader, ParquetReader
 from dap.errors import DataError
 
 LABELS = [1, 0, 1, 0, 0, 1, 1]
@@ -187,6 +187,15 @@ def test_a_hub_dataset_needs_its_split_before_anything_is_loaded(hub: list[str])
     with pytest.raises(DataError, match="not a hub dataset; write hf:owner/name:split"):
         open_dataset("hf:../../etc/passwd")
     assert hub == []
+
+
+def test_a_hub_row_cannot_make_us_read_a_file_outside_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(encoded(1))
+    rows = [{"image": {"bytes": None, "path": str(tmp_path / "x.png")}}, {"image": None}]
+    with pytest.raises(DataError, match="outside the cache"):
+        HubReader(rows, "image")(0, "0")
+    with pytest.raises(DataError, match="holds no image"):
+        HubReader(rows, "image")(0, "1")
 
 
 def test_without_a_network_a_hub_dataset_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,5 +76,5 @@ def _snapshot(name: str) -> Path:
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise BackboneError(
-            f"cannot fetch {name!r} from the hub ({reason}); check the name, or download it elsewhere and give its directory"
+            f"cannot fetch {name!r} from the hub ({reason}); check the name, or give a directory"
         ) from error

@@ -12,8 +12,8 @@ from torch import Tensor
 class Chain:
     """`timesteps` from noisy to clean, `step` along them, `noised` for real images.
 
-    The schedule (betas, prediction type, clipping) is the pipeline's own. `linspace` spacing gives the respaced chain of
-    the original DiT code: 0 .. 999 cut into `steps` points, both ends included.
+    The schedule (betas, prediction type, clipping) is the pipeline's own. `linspace` spacing gives the respaced
+    chain of the original DiT code: 0 .. 999 cut into `steps` points, both ends included.
     """
 
     def __init__(self, config: Any, scheduler: str, steps: int, eta: float, *, latent: bool) -> None:

@@ -5,7 +5,7 @@
                 transformer/diffusion_pytorch_model.safetensors
                 scheduler/scheduler_config.json
                 vae/                         absent when diffusion runs on pixels
-                dap.json                     optional: class names, image mode, recommended cfg_scale, how it was trained
+                dap.json                     optional: class names, image mode, recommended cfg_scale and tap, training
 
 `facebook/DiT-XL-2-256` has this layout, and `dap train` writes it.
 """
@@ -25,7 +25,6 @@ from dap.backbones.chain import Chain
 from dap.backbones.tapping import run_through, stop_at
 from dap.errors import BackboneError, unknown
 from dap.types import Prediction
-
 
 TAP_DEPTH = 0.28  # block 8 of DiT-XL/2's 28, the middle of the range that the paper found best
 
@@ -140,8 +139,8 @@ class DiTBackbone:
 def load_dit(directory: Path, *, name: str, vae: Path | None = None, device: torch.device | str = "cpu") -> DiTBackbone:
     """The backbone of a DiT pipeline directory on disk.
 
-    Raises: BackboneError when a part is missing or damaged, when the classes have no names, or when weights exist only as
-    a pickle that `weights_only` loading refuses.
+    Raises: BackboneError when a part is missing or damaged, when the classes have no names, or when weights exist only
+    as a pickle that `weights_only` loading refuses.
     """
     from diffusers import AutoencoderKL, DiTTransformer2DModel
 
@@ -229,5 +228,5 @@ def _check_channels(name: str, channels: int, vae: Any) -> None:
         )
     if vae is not None and int(vae.config.latent_channels) != channels:
         raise BackboneError(
-            f"{name} works on {channels} channels, its VAE gives {vae.config.latent_channels}; use the VAE it was trained with"
+            f"{name} works on {channels} channels, its VAE gives {vae.config.latent_channels}; use its own VAE"
         )

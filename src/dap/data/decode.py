@@ -63,8 +63,7 @@ def upright(image: Image.Image, mode: str) -> Image.Image:
     Raises: DataError for floating-point images, whose range nobody knows; ValueError for modes Pillow cannot
     convert.
     """
-    with _quiet():
-        turn = _TURN.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    turn = _turn(image)
     if turn is not None:
         image = image.transpose(turn)
     if image.mode == "F":
@@ -83,7 +82,8 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     """The centre square of an image, `size` pixels wide; antialiased bicubic, no resampling when the short
     side fits.
 
-    Cutting comes before resizing: a strip of 10,000 x 2 pixels must not grow to a gigabyte on the way.
+    The same as resizing the short side and then cutting, in one step: a strip of 10,000 x 2 pixels must not grow to a
+    gigabyte on the way.
     """
     width, height = image.size
     short = min(width, height)
@@ -98,6 +98,14 @@ def pixels(image: Image.Image) -> NDArray[np.uint8]:
     """An "RGB" or "L" image as uint8 [c, h, w], c = 3 or 1."""
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    try:
+        with _quiet():
+            return _TURN.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # broken EXIF, in any of many ways, around sound pixels: shown as stored, as viewers do
+        return None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

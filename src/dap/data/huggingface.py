@@ -1,21 +1,19 @@
-"""Parquet files and hub datasets in the Hugging Face Image convention: image struct{bytes, path}, integer
-label.
+"""Parquet files and hub datasets in the Hugging Face Image convention: image struct{bytes, path}, integer label.
 
     FILE.parquet                        one split
     DIR/train.parquet                   a split per file: DIR:train
-    DIR/train-00000-of-00002.parquet    a split in shards; also in DIR/data, as a clone of a hub repository
-                                        has them
+    DIR/train-00000-of-00002.parquet    a split in shards; also in DIR/data, as in a clone of a hub repository
     hf:owner/name:train                 the same from the hub, through `datasets`
 
-Labels count through the file's own table: the ClassLabel names of its schema, else `classes.txt` beside it
-(line i = label i). A row's key is its number, zero-padded.
+Labels count through the file's own table: the ClassLabel names of its schema, else `classes.txt` beside it (line i =
+label i). A row's key is its number, zero-padded.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,7 @@ from dap.data.rows import HubReader, ParquetReader
 from dap.errors import DataError
 
 IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = (
-    "label",
-    "labels",
-    "fine_label",
-)  # fine_label: CIFAR-100's hundred, rather than its twenty groups
+LABEL_COLUMNS = ("label", "labels", "fine_label")  # the last is CIFAR-100's hundred classes, not its twenty groups
 
 _SHARD = re.compile(r"(?P<split>.+?)-(?P<index>\d{5})-of-(?P<count>\d{5})(-\w+)?")
 _HUB = re.compile(r"(?P<repo>[\w.-]+(/[\w.-]+)?)(:(?P<split>[\w.-]+))?")
@@ -45,32 +39,30 @@ def open_parquet(path: Path, split: str | None, name: str) -> Source:
     """
     files = _files_of_split(path, split, name)
     name = name if split is None else f"{name}:{split}"
+    tables = [_read_table(file) for file in files]
+    columns, names, _ = tables[0]
+    for file, table in zip(files, tables, strict=True):
+        if table[:2] != (columns, names):
+            raise DataError(f"{str(file)!r} has other columns or class names than {str(files[0])!r}; give one of them")
+    keys = _rows_by_label(np.concatenate([labels for _, _, labels in tables]), names, name)
+    return Source(name, names, keys, ParquetReader(tuple(files), columns[0]))
+
+
+def _read_table(file: Path) -> tuple[tuple[str, str], tuple[str, ...], Any]:
+    """((image column, label column), class names, labels int64 [rows]) of one file."""
     import pyarrow.parquet as pq
 
-    columns: tuple[str, str] | None = None
-    names: tuple[str, ...] = ()
-    labels: list[Any] = []
-    for file in files:
-        try:
-            with pq.ParquetFile(file) as parquet:
-                schema = parquet.schema_arrow
-                found = _columns({f.name: _kind(f.type) for f in schema}, str(file))
-                table = _schema_names(schema.metadata or {}, found[1]) or _names_beside(file)
-                columns, names = columns or found, names or table
-                if (columns, names) != (found, table):
-                    raise DataError(f"{str(file)!r} has other columns or class names than {str(files[0])!r}")
-                labels.append(_numbers(parquet.read(columns=[found[1]]).column(0), str(file)))
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors; so are ours, already clear
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{str(file)!r} cannot be read as parquet: {str(error).splitlines()[0]}") from None
-    assert columns is not None  # there is at least one file
-    return Source(
-        name,
-        names,
-        _rows_by_label(np.concatenate(labels), names, name),
-        ParquetReader(tuple(files), columns[0]),
-    )
+    try:
+        with pq.ParquetFile(file) as parquet:
+            schema = parquet.schema_arrow
+            columns = _columns({f.name: _kind(f.type) for f in schema}, str(file))
+            labels = parquet.read(columns=[columns[1]]).column(0)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise DataError(f"{str(file)!r} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+    names = _schema_names(schema.metadata or {}, columns[1]) or _names_beside(file)
+    return columns, names, _numbers(labels, str(file))
 
 
 def open_hub(text: str, split: str | None) -> Source:
@@ -164,7 +156,11 @@ def _names_beside(file: Path) -> tuple[str, ...]:
         raise DataError(
             f"{str(file)!r} has no class names in its schema; write them to {str(table)!r}, line i the name of label i"
         )
-    names = tuple(line.strip() for line in table.read_text(encoding="utf-8").strip().splitlines())
+    try:
+        lines = table.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(table)!r} cannot be read as UTF-8 text: {error}") from None
+    names = tuple(line.strip() for line in lines)
     if not all(names):
         raise DataError(f"line {names.index('') + 1} of {str(table)!r} is empty; line i must be the name of label i")
     return names
@@ -180,12 +176,12 @@ def _numbers(column: Any, name: str) -> Any:
 
 def _rows_by_label(labels: Any, names: Sequence[str], name: str) -> tuple[tuple[str, ...], ...]:
     """Row numbers of each label as zero-padded keys."""
-    bad: Iterable[int] = np.flatnonzero((labels < 0) | (labels >= len(names)))[:1].tolist()
-    for row in bad:
+    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if len(outside):
+        row = int(outside[0])
         raise DataError(
-            f"row {row} of {name!r} has label {labels[row]}, but there are {len(names)} class names (0 to"
-            f" {len(names) - 1});"
-            " a split without labels cannot be used"
+            f"row {row} of {name!r} has label {labels[row]}, but there are {len(names)} class names"
+            f" (0 to {len(names) - 1}); choose a split that has labels, or mend the table of names"
         )
     width = len(str(max(len(labels) - 1, 0)))
     order = np.argsort(labels, kind="stable")

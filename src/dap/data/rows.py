@@ -93,5 +93,16 @@ class HubReader:
         if image.get("bytes") is not None:
             return bytes(image["bytes"])
         if image.get("path"):
-            return Path(image["path"]).read_bytes()  # a file that `datasets` itself has put into its cache
+            return _cached(Path(image["path"])).read_bytes()
         raise DataError("the row holds no image")
+
+
+def _cached(path: Path) -> Path:
+    """`path` if it lies in the cache of `datasets` or the hub: a row written by others may name any file at all."""
+    import datasets.config
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    roots = (datasets.config.HF_CACHE_HOME, datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)
+    if any(path.resolve().is_relative_to(Path(root).expanduser().resolve()) for root in roots):
+        return path
+    raise DataError("the row holds no image bytes, only a path outside the cache")

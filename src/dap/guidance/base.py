@@ -60,5 +60,5 @@ class Guidance(Protocol):
 
 def acts(interval: tuple[float, float], index: int, count: int) -> bool:
     """Whether step `index` of `count` lies in the half-open interval; 0 is the first step, 1 the last."""
-    fraction = index / (count - 1) if count > 1 else 0.0
+    fraction = index / (count - 1) if count > 1 else 1.0
     return interval[0] <= fraction < interval[1]

@@ -6,11 +6,11 @@ that a kernel induces:
     E(S) = sum_i [ 1/N sum_j D(s_i, t_j)^p  -  lambda/2 * 1/(I-1) sum_{j != i} D(s_i, s_j)^p ]
     g_t  = - dE / dx_t
     x_{t-1} = x~_{t-1} + gamma * g_t                                            `gamma`, the paper's way
-    x_{t-1} = x~_{t-1} + r * |x~_{t-1} - x_t| / |g_t| * g_t   image by image    `strength` r, carries over between models
+    x_{t-1} = x~_{t-1} + r * |x~_{t-1} - x_t| / |g_t| * g_t   image by image   `strength` r, carries over to other models
 
-`power` p = 1 and `repulsion` lambda = 0 is the paper. lambda = 1 makes E, up to a constant, I/2 times the energy distance of
-the set to the class (p = 1) or the squared MMD of the kernel (p = 2), in the unbiased form: the set is pulled to the class
-as a whole instead of every image to the same centre. The second term is 0 at I = 1.
+`power` p = 1 and `repulsion` lambda = 0 is the paper. lambda = 1 makes E, up to a constant, I/2 times the energy
+distance of the set to the class (p = 1) or I times the squared MMD of the kernel (p = 2), in the unbiased form: the set
+is pulled to the class as a whole instead of every image to the same centre. The second term is 0 at I = 1.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ OUT/training/        config.json  what is trained on what: another configuration
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +23,12 @@ from dap.backbones.chain import Chain
 from dap.backbones.dit import DiTBackbone, load_part, read_json
 from dap.config import TrainConfig, as_record, digest
 from dap.data import Source
+from dap.disk import sweep, write_json, write_whole
 from dap.errors import BackboneError, DataError, StoreError
 from dap.pictures import grid, save_png, to_uint8
 from dap.sampling import Sampler, trajectory
 from dap.train.diffusion import Progress, Trainer, run
-from dap.train.model import LINEAR_BETAS, new_dit, save_pipeline, with_label_table, write_json
+from dap.train.model import LINEAR_BETAS, new_dit, save_pipeline, with_label_table
 from dap.types import Unit
 
 GRID_IMAGES, GRID_STEPS = 8, 25
@@ -125,6 +126,7 @@ def _claim(out: Path, what: Mapping[str, Any]) -> Path:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise StoreError(f"{out} exists and is not an unfinished training; choose another --out")
         work.mkdir(parents=True, exist_ok=True)
+        sweep(work)
         write_json(record, {**what, "digest": digest(what)})
     except OSError as error:
         raise StoreError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
@@ -191,9 +193,9 @@ def _record(progress: Progress, trainer: Trainer, parts: Parts, work: Path) -> P
         path = work / "samples" / f"{progress.step:07d}.png"
         progress = replace(progress, samples=_sample_grid(trainer, parts, path))
     if progress.step % config.save_every == 0 or last:
-        temporary = work / f".state.{os.getpid()}.tmp"
-        torch.save(trainer.state(), temporary)
-        os.replace(temporary, work / "state.pt")
+        stream = io.BytesIO()
+        torch.save(trainer.state(), stream)
+        write_whole(work / "state.pt", stream.getvalue())
     return progress
 
 

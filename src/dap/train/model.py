@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from torch import nn
 
 from dap._version import __version__
 from dap.config import TrainConfig
+from dap.disk import write_json
 from dap.errors import ConfigError
 
 LINEAR_BETAS = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
@@ -122,13 +121,6 @@ def save_pipeline(
         "vae": ["diffusers", "AutoencoderKL"] if vae is not None else [None, None],
     }
     write_json(out / "model_index.json", index)
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """A JSON file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _diffusers_version() -> str:

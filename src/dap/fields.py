@@ -1,0 +1,67 @@
+"""Mappings from files and command lines -> frozen dataclasses, with every key and type checked; and back to records."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from dap.errors import ConfigError, unknown
+
+T = TypeVar("T")
+
+
+def require(ok: bool, message: str) -> None:
+    """Raise ConfigError(message) unless `ok`."""
+    if not ok:
+        raise ConfigError(message)
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """One settings dataclass from a mapping; unknown keys and wrong types raise ConfigError naming `where`.key."""
+    hints = typing.get_type_hints(kind)
+    for key in values:
+        require(key in hints, unknown(f"key in [{where}]", key, hints))
+    return kind(**{key: _fit(value, hints[key], f"{where}.{key}") for key, value in values.items()})
+
+
+def digest(record: Any) -> str:
+    """A short name of any JSON-like record: blake2b of its canonical text, 16 hexadecimal digits."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def as_record(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain dicts and lists, fit for JSON."""
+    return asdict(settings)
+
+
+def _fit(value: Any, hint: Any, where: str) -> Any:
+    """`value` if it is of the type that `hint` says (int for float and list for tuple allowed)."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        for option in args:
+            try:
+                return _fit(value, option, where)
+            except ConfigError:
+                continue
+    elif origin is tuple and isinstance(value, list | tuple) and (args[-1] is ... or len(args) == len(value)):
+        return tuple(_fit(v, args[0], where) for v in value)
+    elif hint is Any or (origin is not None and isinstance(value, Mapping)):
+        return value
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif hint is type(None) and value is None:
+        return None
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    names = (
+        " or ".join(getattr(a, "__name__", str(a)) for a in args if a is not type(None))
+        if args
+        else getattr(hint, "__name__", str(hint))
+    )
+    raise ConfigError(f"{where} is {value!r}; it must be {names}")

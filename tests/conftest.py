@@ -1,0 +1,72 @@
+"""What all tests share: no network, tiny models, and one way to sample."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: it reads this once
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dap.guidance import Guidance
+from dap.reference import Reference
+from dap.sampling import Guided, Sampler, trajectory
+from dap.testing import tiny_dit, tiny_source
+from dap.types import Unit
+
+
+@pytest.fixture(autouse=True)
+def _autograd_is_left_as_it_was() -> Any:
+    assert torch.is_grad_enabled()
+    yield
+    assert torch.is_grad_enabled()
+
+
+@dataclass
+class Bench:
+    """A backbone, a chain, random real images, and `sample`."""
+
+    sampler: Sampler
+    source: Any
+
+    def reference(self, seed: int = 0, rows: int = 3) -> Reference:
+        s = self.sampler
+        return Reference(s.backbone, self.source, s.classes, s.chain, seed=seed, rows=rows)
+
+    def guided(self, guidance: Guidance, reference: Reference | None = None) -> Guided:
+        guidance = guidance.resolved(self.sampler.backbone)
+        shift = guidance.prepare(self.sampler.backbone, reference or self.reference())
+        return Guided(shift=shift, tap=guidance.tap, interval=guidance.interval)
+
+    def sample(self, units: Sequence[Unit], guided: Guided | Guidance | None = None, **changes: Any) -> Tensor:
+        """x_0 of `units`; `changes` to the sampler."""
+        if guided is not None and not isinstance(guided, Guided):
+            guided = self.guided(guided)
+        return list(trajectory(replace(self.sampler, **changes), units, guided))[-1].x
+
+
+@pytest.fixture(scope="session")
+def bench() -> Callable[..., Bench]:
+    """bench(backbone=None, scheduler="ddim", steps=4, eta=0, micro_batch=4, ...) -> Bench."""
+
+    def make(
+        backbone: Any = None, scheduler: str = "ddim", steps: int = 4, eta: float = 0.0, real: int = 5, **options: Any
+    ) -> Bench:
+        backbone = tiny_dit() if backbone is None else backbone
+        settings = {"cfg_scale": 1.0, "cfg_channels": "all", "micro_batch": 4, **options}
+        classes = tuple(range(len(backbone.class_names)))
+        chain = backbone.chain(scheduler, steps, eta)
+        source = tiny_source(backbone.class_names, real, backbone.image_size, backbone.image_mode)
+        return Bench(Sampler(backbone=backbone, chain=chain, classes=classes, **settings), source)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def units() -> Callable[..., list[Unit]]:
+    """units(labels, count): `count` images of each label, each with a seed of its own."""
+    return lambda labels, count: [Unit(label, i, 1000 * label + i) for label in labels for i in range(count)]
