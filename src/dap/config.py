@@ -224,12 +224,12 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), *
     Raises: ConfigError for a missing or malformed file, an unknown table or key, a value of the wrong type.
     """
     merged: dict[str, dict[str, Any]] = {}
+    known = {f.name for f in fields(Config)}
     for layer in (_read_toml(path), _parse_overrides(overrides), tables):
         for table, values in layer.items():
+            require(table in known, unknown("config table", table, known))
+            require(isinstance(values, Mapping), f"{table} is {values!r}; it is a table of settings, e.g. [{table}]")
             merged.setdefault(table, {}).update(values)
-    known = {f.name for f in fields(Config)}
-    for table in merged:
-        require(table in known, unknown("config table", table, known))
     types_of = typing.get_type_hints(Config)
     if "guidance" in merged:  # its options belong to the guidance, which checks them when it is loaded
         options = dict(merged["guidance"])

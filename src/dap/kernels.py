@@ -54,9 +54,9 @@ _NORM_OF_BANDWIDTH = {"rbf": 2.0, "laplace": 1.0}
 
 
 def check_kernel_name(name: str) -> None:
-    """Raises ConfigError unless `name` is a kernel here or an import path `package.module:name`."""
-    if name not in KERNELS and ":" not in name:
-        raise ConfigError(unknown("kernel", name, KERNELS) + "; or an import path package.module:name")
+    """Raises ConfigError unless `name` is a kernel here or an import path `package.module:name` that leads somewhere."""
+    if name not in KERNELS:
+        _imported(name)
 
 
 def make_kernel(name: str, real: Tensor, bandwidth: float | None = None) -> Kernel:
@@ -64,16 +64,21 @@ def make_kernel(name: str, real: Tensor, bandwidth: float | None = None) -> Kern
 
     Raises: ConfigError for an unknown name or an import path that leads nowhere.
     """
-    check_kernel_name(name)
     if name in _NORM_OF_BANDWIDTH:
         return partial(KERNELS[name], bandwidth=bandwidth or median_distance(real, _NORM_OF_BANDWIDTH[name]))
-    if name in KERNELS:
-        return KERNELS[name]
-    module, _, attribute = name.partition(":")
+    return KERNELS[name] if name in KERNELS else _imported(name)
+
+
+def _imported(name: str) -> Kernel:
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(unknown("kernel", name, KERNELS) + "; or an import path package.module:name")
     try:
         kernel: Kernel = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"kernel {name!r} cannot be imported: {error}") from None
+    if not callable(kernel):
+        raise ConfigError(f"kernel {name!r} is a {type(kernel).__name__}, not a function k(a [n, F], b [m, F]) -> [n, m]")
     return kernel
 
 

@@ -27,6 +27,7 @@ class Reference:
     source   images in the backbone's size and mode, already checked; all of a class are used
     classes  classes[label] is the backbone's index of the dataset's class
     rows     images of one forward pass
+    bank     features kept in memory for the next set of the same seed, up to `bank_bytes`; empty and off by default
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class Reference:
         self.backbone, self.source, self.classes, self.chain = backbone, source, tuple(classes), chain
         self.seed, self.rows = seed, rows
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
+        self.bank: dict[tuple[int, int, str], Tensor] = {}
+        self.bank_bytes = 0
         self._latents: OrderedDict[int, Tensor] = OrderedDict()
         self._last: tuple[tuple[int, int, str], Tensor] | None = None
 
@@ -52,8 +55,12 @@ class Reference:
     def features(self, label: int, index: int, t: int, tap: str) -> Tensor:
         """Features [N, tokens, width] of all real images of a class, noised to t, at step `index` of the chain."""
         key = (label, index, tap)
+        if key in self.bank:
+            return self.bank[key]
         if self._last is None or self._last[0] != key:
             self._last = (key, self._extract(label, index, t, tap))
+            if sum(f.nbytes for f in self.bank.values()) + self._last[1].nbytes <= self.bank_bytes:
+                self.bank[key] = self._last[1]
         return self._last[1]
 
     def _extract(self, label: int, index: int, t: int, tap: str) -> Tensor:

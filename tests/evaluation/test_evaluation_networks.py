@@ -63,7 +63,7 @@ def test_resnetap_pools_where_others_stride() -> None:
     network = build_network("resnetap-10", 10, size=224)
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
     assert {m.stride for m in convolutions} == {(1, 1)}
-    assert sum(isinstance(m, nn.AvgPool2d) for m in network.modules()) == 1 + 2 * 3  # stem, then both branches
+    assert sum(isinstance(m, nn.AvgPool2d) for m in network.modules()) == 1 + 3  # the stem, three blocks
 
 
 @pytest.mark.parametrize("name", ["resnetap-10", "resnet-18"])
@@ -94,9 +94,19 @@ def test_a_network_learns_from_its_smallest_images(name: str) -> None:
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d)).weight.grad
     assert first is not None
     assert first.abs().max() > 0
-    with torch.no_grad():  # one step smaller, and the last norm sees 1x1 maps: zero, whatever the image
-        if name != "convnet-6":
-            assert not torch.allclose(*build_network(name, 4, size=size // 2)(torch.randn(2, 3, *2 * [size // 2])))
+
+
+@pytest.mark.parametrize("name", ["convnet-3", "convnet-4", "resnetap-10", "resnet-18"])
+def test_below_the_smallest_size_a_network_would_see_nothing(name: str) -> None:
+    """Why images are enlarged: at half that side the last norm has 1x1 maps, and says zero of every image."""
+    size = NETWORKS[name].smallest // 2
+    network = NETWORKS[name].build(4, 3, 64)
+    with torch.no_grad():
+        x = torch.randn(2, 3, size, size)
+        for module in network[:-2] if "res" in name else network[:-4]:  # type: ignore[index]
+            x = module(x)
+    assert x.shape[2:] == (1, 1)
+    assert torch.allclose(x[0], x[1], atol=1e-4)
 
 
 def test_smaller_images_are_enlarged_bilinearly() -> None:

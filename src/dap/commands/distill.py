@@ -109,7 +109,7 @@ def dry(job: Job) -> tuple[dict[str, Any], str]:
     }
     lines = (
         f"{job.out}: {images} images of {len(job.source.class_names)} classes, "
-        f"{sum(len(c.units) for c in chunks)} to make in {len(chunks)} chunks, {job.sampler.micro_batch} rows a forward",
+        f"{sum(len(c.units) for c in chunks)} to make in {len(chunks)} chunks, {job.sampler.micro_batch} rows a pass",
         f"forwards: {cost.rows} rows through the backbone, {cost.real_rows} rows of real images as far as the tap",
         f"memory: about {cost.memory / 1e6:.0f} MB in all; disk: at most {cost.disk / 1e6:.1f} MB",
         f"time: about {duration(cost.seconds)} on {job.backbone.device}, from one timed step; nothing was written",

@@ -1,10 +1,9 @@
 """Images in. `open_dataset` is the one way to name a dataset; it gives a `Source`.
 
-    a folder of class folders | a parquet file or a folder of them | a dataset that dap distilled |
-    hf:owner/name digits:train, digits:test | any of them with a split: DIR:train
+    a folder of class folders | a parquet file or a folder of them | a dataset that dap distilled
+    hf:owner/name | digits:train, digits:test | any of them with a split: DIR:train
 
-Reading order: base.py (what a source is), decode.py (one file -> one image), then one file per place images
-come from.
+Reading order: base.py (what a source is), decode.py (one file -> one image), then one file per place images come from.
 """
 
 from __future__ import annotations

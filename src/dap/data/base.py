@@ -1,8 +1,7 @@
 """`Source`: a labelled set of images, whatever it is stored in. Lazy, sorted, seeded.
 
-A source is data plus one function: `class_names` and `keys` say what is there (sorted, so that a machine's
-directory order never matters), `read_bytes` turns one key into a stored file. Nothing is decoded before it is
-asked for.
+A source is data plus one function: `class_names` and `keys` say what is there (sorted, so that a machine's directory
+order never matters), `read_bytes` turns one key into a stored file. Nothing is decoded before it is asked for.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ class Source:
     def digest(self) -> str:
         """A short name of the content: blake2b over class names, keys and file bytes, 32 hexadecimal digits.
 
-        Reads every file once, unless `checked` has done so. Independent of paths, size and mode. Raises:
-        DataError.
+        Reads every file once, unless `checked` has done so. Independent of paths, size and mode. Raises: DataError.
         """
         labels = range(len(self.keys))
         return self._digest([list(each(partial(self._file_digest, i), self.keys[i])) for i in labels])
@@ -82,8 +80,7 @@ class Source:
 
         Decoded, upright, in `mode`; with a `size` the centre square, resized to h = w = size (antialiased
         bicubic, no resampling where the short side fits already).
-        Raises: DataError naming a file that cannot be read; or two files of different size when `size` is
-        None.
+        Raises: DataError naming a file that cannot be read; or two files of different size when `size` is None.
         """
         keys = self.keys[label] if positions is None else [self.keys[label][i] for i in positions]
         out = np.empty((0, 3 if self.mode == "RGB" else 1, self.size or 0, self.size or 0), np.uint8)

@@ -1,8 +1,7 @@
 """Which class of the backbone is which class of the dataset: by name or wnid, never by position.
 
-ImageNet's names need care: a word may belong to two classes (a crane is a bird and a machine), so a wnid or
-the whole synset string decides, a single word only where it is the word of one class, and an ambiguous one is
-refused.
+ImageNet's names need care: a word may belong to two classes (a crane is a bird and a machine), so a wnid or the whole
+synset string decides, a single word only where it is the word of one class, and an ambiguous one is refused.
 """
 
 from __future__ import annotations
@@ -25,13 +24,10 @@ def match_classes(
     """For each class of the dataset, in label order, the backbone's index of the same class.
 
     names           class names of the dataset: plain names, wnids or ImageNet synset strings
-    backbone_names  position = the backbone's own index; plain names, or ImageNet's 1,000 as wnids or synset
-                    strings
-    class_map       CSV `dataset_class,backbone_class` for those that differ; backbone_class is a name or a
-                    wnid
-    Raises: DataError for classes without a counterpart (with the nearest names), for words that fit two
-    classes, for two dataset classes on one backbone class, and for a class map that is malformed or names
-    what does not exist.
+    backbone_names  position = the backbone's own index; plain names, or ImageNet's 1,000 as wnids or synset strings
+    class_map       CSV `dataset_class,backbone_class` for those that differ; backbone_class is a name or a wnid
+    Raises: DataError for classes without a counterpart (with the nearest names), for words that fit two classes, for
+    two dataset classes on one backbone class, and for a class map that is malformed or names what does not exist.
     """
     mapped = _read_class_map(Path(class_map), names) if class_map is not None else {}
     backbone = _Backbone.of(backbone_names)
@@ -45,8 +41,7 @@ def match_classes(
         assert index is not None
         if index in taken:
             raise DataError(
-                f"the classes {taken[index]!r} and {name!r} are both the backbone's"
-                f" {backbone.names[index]!r};"
+                f"the classes {taken[index]!r} and {name!r} are both the backbone's {backbone.names[index]!r};"
                 " give each its own in a --class-map file"
             )
         taken[index] = name
@@ -76,8 +71,7 @@ class _Backbone:
     """The backbone's classes by every name they may be called.
 
     exact   its own names, and synset strings where those are wnids
-    labels  index -> synset string, wnids and words (in lower case): only when it carries ImageNet's 1,000
-            classes
+    labels  index -> synset string, wnids and words (in lower case): only when it carries ImageNet's thousand
     """
 
     names: tuple[str, ...]
@@ -100,8 +94,7 @@ class _Backbone:
         if name in self.wnids:
             return self.wnids[name]
         exact, words = self.exact.get(name, ()), self.words.get(name.lower(), ())
-        # "missile" is a synset of its own and a word of "projectile, missile": plain only where the dataset
-        # has both.
+        # "missile" is one synset and a word of "projectile, missile": plain only where the dataset has both
         rivals = [i for i in words if i not in exact and self.labels[i] not in whole]
         if len(exact) == 1 and not rivals:
             return exact[0]
@@ -122,8 +115,8 @@ class _Backbone:
 def _imagenet_positions(names: Sequence[str]) -> dict[str, int]:
     """wnid -> position, when these are ImageNet's 1,000 classes; {} otherwise.
 
-    Names decide: wnids, or synset strings that share a word with timm's at the same index (sources differ in
-    a few words), or the same strings in another order, where those that occur twice ("crane") stay out.
+    Names decide: wnids, or synset strings that share a word with timm's at the same index (lists differ in a few
+    words), or the same strings in another order, where those that occur twice ("crane") stay out.
     """
     if len(names) != 1000:
         return {}

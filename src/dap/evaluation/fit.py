@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dap.errors import DataError
 from dap.evaluation.augment import augment, cutmix, normalise
+from dap.evaluation.networks import count_parameters
 from dap.evaluation.protocols import Plan, Protocol
 
 
@@ -83,28 +84,41 @@ def fit(
     began, device = time.perf_counter(), torch.device(device)
     with _seeded(seed, device):
         network = make().to(device)
-        train, test = train.to(device), test.to(device)
-        generator = torch.Generator().manual_seed(seed)
-        optimiser = _optimiser(network, protocol, plan)
-        accuracies: list[float] = []
-        for step, rows in enumerate(_batches(plan, generator)):
-            for group in optimiser.param_groups:
-                group["lr"] = plan.rate_at(step)
-            _train_step(network, optimiser, train, rows.to(device), protocol, generator)
-            if plan.evaluates_after(step):
-                confusion = evaluate_network(network, test, classes, protocol)
-                accuracies.append(confusion.trace().item() / len(test.labels))
-            if progress is not None:
-                progress(step + 1, plan.steps)
+        data = train.to(device), test.to(device)
+        confusions = list(_train(network, *data, classes, protocol, plan, seed, progress))
+    accuracies = [confusion.trace().item() / len(test.labels) for confusion in confusions]
     return Fit(
         last=accuracies[-1],
         best=max(accuracies),
         evaluations=len(accuracies),
         steps=plan.steps,
-        confusion=confusion,
-        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        confusion=confusions[-1],
+        parameters=count_parameters(network),
         seconds=time.perf_counter() - began,
     )
+
+
+def _train(
+    network: nn.Module,
+    train: Labelled,
+    test: Labelled,
+    classes: int,
+    protocol: Protocol,
+    plan: Plan,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Tensor]:
+    """All steps of the plan; yields the confusion matrix of every evaluation."""
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = _optimiser(network, protocol, plan)
+    for step, rows in enumerate(_batches(plan, generator)):
+        for group in optimiser.param_groups:
+            group["lr"] = plan.rate_at(step)
+        _train_step(network, optimiser, train, rows.to(train.labels.device), protocol, generator)
+        if plan.evaluates_after(step):
+            yield evaluate_network(network, test, classes, protocol)
+        if progress is not None:
+            progress(step + 1, plan.steps)
 
 
 @torch.no_grad()

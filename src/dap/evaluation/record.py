@@ -75,13 +75,7 @@ def row_of(
         "steps": plan.steps,
         "epochs": plan.epochs,
         "batch": plan.batch,
-        "optimiser": {
-            "name": protocol.optimiser,
-            "rate": plan.rate,
-            "momentum": protocol.momentum,
-            "weight_decay": plan.weight_decay,
-            "schedule": plan.schedule,
-        },
+        "optimiser": _optimiser(protocol, plan),
         "per_class": class_accuracies(confusion),
         "confusion": confusion.tolist(),
         "seconds": sum(fit.seconds for fit in fits) / len(fits),
@@ -92,8 +86,7 @@ def row_of(
 
 
 def across_sets(candidates: Sequence[Candidate], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Both spreads of sets that differ in their generation seed only: between sets, and between training
-    seeds.
+    """Both spreads, between sets and between training seeds, of sets that only the generation seed tells apart.
 
     `candidates[i]` is the set of `rows[i]`.
     """
@@ -185,6 +178,16 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _optimiser(protocol: Protocol, plan: Plan) -> dict[str, Any]:
+    return {
+        "name": protocol.optimiser,
+        "rate": plan.rate,
+        "momentum": protocol.momentum,
+        "weight_decay": plan.weight_decay,
+        "schedule": plan.schedule,
+    }
 
 
 def _notes(candidate: Candidate, input_size: int) -> list[str]:

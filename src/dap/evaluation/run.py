@@ -37,8 +37,7 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What training sets are worth: networks trained on them, judged on real test data. See `record` for the
-    form.
+    """What training sets are worth to networks: trained on them, judged on real test data.
 
     sets       distilled datasets, other folders of class folders, or Sources; their classes are matched with
                the test data's by name, and the test images brought to their size
@@ -53,36 +52,42 @@ def evaluate(
     paths are in "files".
 
     Raises: ConfigError for unknown names, DataError for sets that do not fit the test data, StoreError for a
-    dataset that is damaged or cannot be written to.
+    dataset that is damaged or cannot be written to. The form of the result: `dap.evaluation.record`.
     """
     config = config or EvaluationConfig()
     protocol = get_protocol(config.protocol, config.flip)
-    networks = config.networks or (protocol.network,)
-    for network in networks:
-        network_size(network, 1)  # a name that does not exist is found before anything is read
+    networks = _networks(config, protocol)
     check_baselines(baselines)
+    if not sets:
+        raise ConfigError("no set to evaluate; name at least one: dap evaluate DIR --test DATA")
     device = pick_device(device)
     test = test if isinstance(test, Source) else open_dataset(str(test))
     candidates = _open_sets(sets, test, protocol)
     candidates += _open_baselines(candidates, baselines, real, test)
     jobs = [(candidate, network) for candidate in candidates for network in networks]
     rows = _run(jobs, test, protocol, config, device, progress)
+    owners = [candidate for candidate, _ in jobs]
     result = {
         "protocol": protocol.name,
         "scaled": config.epochs_scale != 1,
         "settings": record.settings(protocol, config, networks),
         "classes": list(test.class_names),
         "results": rows,
-        "across_sets": record.across_sets([candidate for candidate, _ in jobs], rows),
+        "across_sets": record.across_sets(owners, rows),
         "test": _test_record(test, candidates),
         **record.surroundings(device),
     }
-    return {**result, "files": _write([candidate for candidate, _ in jobs], result)}
+    return {**result, "files": _write(owners, result)}
+
+
+def _networks(config: EvaluationConfig, protocol: Protocol) -> tuple[str, ...]:
+    """The networks to train; a name that does not exist is found before anything is read."""
+    for network in config.networks:
+        network_size(network, 1)
+    return config.networks or (protocol.network,)
 
 
 def _open_sets(sets: Sequence[Source | str | Path], test: Source, protocol: Protocol) -> list[Candidate]:
-    if not sets:
-        raise ConfigError("no set to evaluate; name at least one: dap evaluate DIR --test DATA")
     candidates = [open_candidate(given, test, protocol) for given in sets]
     for candidate in candidates:
         if candidate.directory is not None:

@@ -68,7 +68,7 @@ def open_candidate(given: Source | str | Path, test: Source, protocol: Protocol)
     Raises: DataError when its classes are not those of `test`, a class is empty, its images differ in size or
     are not square (unless the protocol brings them to one size), or the dataset is unfinished or damaged.
     """
-    directory, record = (None, {}) if isinstance(given, Source) else _distilled(Path(given))
+    directory, record = (None, {}) if isinstance(given, Source) else _distilled(Path(given).expanduser())
     source = given if isinstance(given, Source) else open_dataset(str(given))
     order = match(source, test)
     images = load(source, order, size=protocol.size, mode="RGB")

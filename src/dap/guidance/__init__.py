@@ -40,6 +40,8 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
         raise ConfigError(unknown("guidance", name, ["none", *PRESETS]) + "; or an import path package.module:Class")
     try:
         kind = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"guidance {name!r} cannot be imported: {error}") from None
+    if not isinstance(kind, type):
+        raise ConfigError(f"guidance {name!r} is a {type(kind).__name__}, not a class; see dap.guidance.base")
     return cast(Guidance, build(kind, options, "guidance"))

@@ -6,7 +6,7 @@ that a kernel induces:
     E(S) = sum_i [ 1/N sum_j D(s_i, t_j)^p  -  lambda/2 * 1/(I-1) sum_{j != i} D(s_i, s_j)^p ]
     g_t  = - dE / dx_t
     x_{t-1} = x~_{t-1} + gamma * g_t                                            `gamma`, the paper's way
-    x_{t-1} = x~_{t-1} + r * |x~_{t-1} - x_t| / |g_t| * g_t   image by image   `strength` r, carries over to other models
+    x_{t-1} = x~_{t-1} + r * |x~_{t-1} - x_t| / |g_t| * g_t   image by image   `strength` r, carries to other models
 
 `power` p = 1 and `repulsion` lambda = 0 is the paper. lambda = 1 makes E, up to a constant, I/2 times the energy
 distance of the set to the class (p = 1) or I times the squared MMD of the kernel (p = 2), in the unbiased form: the set
@@ -141,6 +141,11 @@ class Representativeness:
             centre = real.mean(0)
             synthetic, real = synthetic - centre, real - centre
         kernel = make_kernel(self.kernel, real, self.bandwidth)
+        # One by one where images do not couple: a matrix product's last bits depend on how many rows it has.
+        parts = [synthetic] if self.couples else synthetic.split(1)
+        return torch.cat([self._gradient(part, real, kernel) for part in parts])
+
+    def _gradient(self, synthetic: Tensor, real: Tensor, kernel: Kernel) -> Tensor:
         leaf = synthetic.detach().requires_grad_()
         with torch.enable_grad():
             energy = set_energy(leaf, real, kernel, repulsion=self.repulsion, power=self.power)

@@ -1,0 +1,43 @@
+"""What every benchmark writes beside its numbers, and how results are kept: one JSON file, rewritten after each."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dap.disk import write_json
+from dap.record import machine, versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Results:
+    """Rows by key in results/<name>.json; a key that is there is not measured again."""
+
+    def __init__(self, name: str, **about: Any) -> None:
+        self.path = RESULTS / f"{name}.json"
+        self.record: dict[str, Any] = {"script": f"benchmarks/{name}.py", **about, "rows": {}}
+        if self.path.exists():
+            self.record["rows"] = json.loads(self.path.read_text())["rows"]
+        self.record |= {"machine": machine(), "versions": versions(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.record["rows"]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.record["rows"][key]
+
+    def __setitem__(self, key: str, row: Any) -> None:
+        self.record["rows"][key] = row
+        RESULTS.mkdir(exist_ok=True)
+        write_json(self.path, self.record)
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """Mean, and its standard error from the spread of `values` (ddof 1; 0 for one value)."""
+    count, mean = len(values), sum(values) / len(values)
+    if count < 2:
+        return mean, 0.0
+    return mean, (sum((v - mean) ** 2 for v in values) / (count - 1) / count) ** 0.5

@@ -1,0 +1,327 @@
+"""`evaluate`: classes by name, both baselines, a complete record, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dap.baselines import random_subset
+from dap.config import EvaluationConfig
+from dap.data import open_dataset
+from dap.errors import ConfigError, DataError, StoreError
+from dap.evaluation import evaluate, table
+from dap.evaluation import record as record_module
+from dap.plan import plan_chunks
+from dap.store import Store
+
+QUICK = EvaluationConfig(protocol="hard-tiny", repeats=2, epochs_scale=0.1)
+NAMES = ("apple", "pear", "plum")
+
+
+def picture(label: int, seed: int, size: int = 8, colour: bool = False) -> np.ndarray:
+    """Class 0 lies, 1 stands, 2 is a checkerboard, under noise: shifts change nothing."""
+    rng = np.random.default_rng([label, seed])
+    across, down = np.indices((size, size)) % 2
+    pattern = (across, down, across ^ down)[label][:, :, None]
+    noise = rng.random((size, size, 3 if colour else 1))
+    return np.repeat((255 * (0.5 * pattern + 0.5 * noise)).astype(np.uint8), 1 if colour else 3, axis=2)
+
+
+def folder(path: Path, counts: dict[str, int], seed: int = 0, size: int = 8, colour: bool = False) -> Path:
+    for name, count in counts.items():
+        (path / name).mkdir(parents=True)
+        for i in range(count):
+            image = picture(NAMES.index(name.split("_")[-1]), seed * 1000 + i, size, colour)
+            Image.fromarray(image).save(path / name / f"{i:03d}.png")
+    return path
+
+
+def distilled(path: Path, source: Path, ipc: int = 2, seed: int = 0, names: tuple[str, ...] = NAMES) -> Path:
+    """A finished distilled dataset of real pictures, as `dap distill` would leave it."""
+    chunks = plan_chunks(names, ipc, seed, chunk=100, whole_classes=True)
+    settings = {"data": {"source": str(source), "split": None, "subset": None}, "run": {"ipc": ipc, "seed": seed}}
+    facts = {"digest": f"{seed:016x}", "determines": {"seed": seed}, "config": settings, "class_names": list(names)}
+    store = Store.create(path, facts, chunks, micro_batch=4)
+    for chunk in chunks:
+        images = [picture(NAMES.index(names[u.label]), u.seed % 997).transpose(2, 0, 1)[:1] for u in chunk.units]
+        store.commit(chunk, np.stack(images))
+    store.finish()
+    return path
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("real") / "train", dict.fromkeys(NAMES, 12))
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("real") / "test", {"apple": 5, "pear": 6, "plum": 7}, seed=1)
+
+
+@pytest.fixture(scope="module")
+def full_result(
+    tmp_path_factory: pytest.TempPathFactory, real: Path, held_out: Path
+) -> tuple[dict[str, Any], Path, list[tuple[int, int, str]]]:
+    out, calls = distilled(tmp_path_factory.mktemp("d") / "d", real), []
+    result = evaluate(
+        [out],
+        held_out,
+        config=QUICK,
+        baselines=["random", "full"],
+        device="cpu",
+        progress=lambda *call: calls.append(call),
+    )
+    return result, out, calls
+
+
+def test_the_record_holds_all_that_the_rules_list(full_result: Any, held_out: Path) -> None:
+    result = json.loads(json.dumps(full_result[0], allow_nan=False))
+    assert (result["protocol"], result["scaled"], result["classes"]) == ("hard-tiny", True, list(NAMES))
+    assert [row["set"] for row in result["results"]] == [str(full_result[1]), "random", "full"]
+    row = result["results"][0]
+    assert (row["network"], row["parameters"], row["input_size"], row["image_size"]) == ("convnet-2w64", 39747, 8, 8)
+    assert (row["ipc"], row["images"], row["counts"], row["mode"]) == (2, 6, [2, 2, 2], "L")
+    assert (row["repeats"], row["seeds"], row["steps"], row["epochs"], row["batch"]) == (2, [0, 1], 30, None, 6)
+    assert row["optimiser"] == {
+        "name": "sgd", "rate": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
+    }  # fmt: skip
+    for kind in ("last", "best"):
+        assert row[kind]["mean"] == pytest.approx(sum(row[kind]["values"]) / 2)
+        assert 0 <= row[kind]["mean"] <= 1
+    assert row["best"]["mean"] >= row["last"]["mean"]
+    assert np.sum(row["confusion"], 1).tolist() == [10, 12, 14]
+    assert np.trace(row["confusion"]) / 36 == pytest.approx(row["last"]["mean"])
+    assert row["evaluations"] == 10
+    assert len(row["per_class"]) == 3
+    assert result["test"] == {
+        "name": str(held_out), "images": 18, "counts": [5, 6, 7], "size": 8,
+        "digest": open_dataset(held_out).digest,
+    }  # fmt: skip
+    assert {"dap", "torch", "python"} <= set(result["versions"])
+    assert result["machine"]["device"] == "cpu"
+    assert result["settings"]["protocol"]["rate"] == 0.05
+
+
+def test_baselines_are_drawn_from_the_recorded_source(full_result: Any, real: Path) -> None:
+    _, random, full = full_result[0]["results"]
+    source = open_dataset(real)
+    assert (random["ipc"], random["images"], random["steps"], random["source"]) == (2, 6, 30, str(real))
+    assert (full["ipc"], full["images"], full["steps"], full["counts"]) == (None, 36, 150, [12, 12, 12])
+    assert random["digests"] == [random_subset(source, 2, repeat).digest for repeat in (0, 1)]
+    assert random["digests"][0] != random["digests"][1]  # a new draw each repeat
+    assert full["digests"] == [source.digest] * 2
+    assert full["digest"] == source.digest
+
+
+def test_the_result_lies_in_the_distilled_dataset(full_result: Any) -> None:
+    result, out, _ = full_result
+    (path,) = result["files"]
+    assert Path(path).parent == out / "evaluation"
+    assert Path(path).name.startswith("hard-tiny-")
+    written = json.loads(Path(path).read_text())
+    assert written["results"] == json.loads(json.dumps(result["results"]))
+    assert [p.name for p in (out / "evaluation").iterdir()] == [Path(path).name]
+    assert Store.open(out).verify() == []
+
+
+def test_progress_counts_the_steps_of_all_runs(full_result: Any) -> None:
+    calls = full_result[2]
+    assert [done for done, _, _ in calls] == list(range(1, 421))  # 2 repeats of 30, 30 and 150
+    assert {total for _, total, _ in calls} == {420}
+    assert calls[-1][2] == "full, convnet-2w64, repeat 2 of 2"
+
+
+def test_the_table_shows_per_cent_with_spread(full_result: Any) -> None:
+    rows = table(full_result[0])
+    assert [(row["set"], row["ipc"]) for row in rows[1:]] == [("random", "2"), ("full", "all")]
+    last = full_result[0]["results"][0]["last"]
+    assert rows[0]["last"] == f"{100 * last['mean']:.1f} ± {100 * last['sd']:.1f}"
+
+
+def quick(sets: list[Any], test: Any, **options: Any) -> dict[str, Any]:
+    config = options.pop("config", EvaluationConfig(protocol="hard-tiny", repeats=1, epochs_scale=0.1))
+    return evaluate(sets, test, config=config, device="cpu", **options)
+
+
+def test_classes_are_matched_by_name_whatever_their_order(tmp_path: Path, held_out: Path) -> None:
+    source = open_dataset(folder(tmp_path / "a", dict.fromkeys(NAMES, 4)))
+    shuffled = source.restrict(("plum", "apple", "pear"))
+    straight, turned = (quick([s], held_out)["results"][0] for s in (source, shuffled))
+    assert straight["last"] == turned["last"]
+    assert straight["confusion"] == turned["confusion"]
+    assert straight["last"]["mean"] > 0.6
+
+
+def test_renaming_classes_on_both_sides_changes_nothing(tmp_path: Path, held_out: Path) -> None:
+    renamed = [f"{i}_{name}" for i, name in enumerate(NAMES)]
+    plain = quick([folder(tmp_path / "a", dict.fromkeys(NAMES, 4))], held_out)
+    other = quick(
+        [folder(tmp_path / "b", dict.fromkeys(renamed, 4))],
+        folder(tmp_path / "t", dict(zip(renamed, (5, 6, 7), strict=True)), seed=1),
+    )
+    assert plain["results"][0]["confusion"] == other["results"][0]["confusion"]
+
+
+def test_plain_folders_get_no_file_and_no_new_class(tmp_path: Path, held_out: Path) -> None:
+    given = folder(tmp_path / "a", dict.fromkeys(NAMES, 2))
+    assert quick([given], held_out)["files"] == []
+    assert open_dataset(given).class_names == NAMES
+
+
+def test_test_images_come_to_the_sets_size_and_colour(tmp_path: Path) -> None:
+    large = folder(tmp_path / "t", dict.fromkeys(NAMES, 3), size=32, colour=True)
+    colour = folder(tmp_path / "c", dict.fromkeys(NAMES, 2), size=16, colour=True)
+    grey = folder(tmp_path / "g", dict.fromkeys(NAMES, 2))
+    result = quick([colour, grey], large, real=large, baselines=["random"])
+    assert [(row["image_size"], row["mode"]) for row in result["results"]] == [(16, "RGB"), (8, "L")] * 2
+    assert result["test"]["size"] == [8, 16]
+
+
+def test_unequal_classes_count_as_the_smallest_and_say_so(tmp_path: Path, real: Path, held_out: Path) -> None:
+    uneven = folder(tmp_path / "a", {"apple": 2, "pear": 3, "plum": 4})
+    own, random = quick([uneven], held_out, real=real, baselines=["random"])["results"]
+    assert (own["ipc"], own["images"], random["images"]) == (2, 9, 6)
+    assert own["notes"] == ["classes have 2 to 4 images; 2 is taken as images per class"]
+
+
+def test_enlarged_images_are_recorded(tmp_path: Path, held_out: Path) -> None:
+    config = EvaluationConfig(protocol="hard-tiny", networks=("resnetap-10",), repeats=1, epochs_scale=0.003)
+    (row,) = quick([folder(tmp_path / "a", dict.fromkeys(NAMES, 1))], held_out, config=config)["results"]
+    assert (row["image_size"], row["input_size"], row["last"]["sd"]) == (8, 16, None)
+    assert row["notes"] == ["images of 8 px are enlarged to 16 px for this network (bilinear)"]
+
+
+def test_sets_of_several_generation_seeds_show_both_spreads(tmp_path: Path, real: Path, held_out: Path) -> None:
+    sets: list[Any] = [distilled(tmp_path / f"d{seed}", real, seed=seed) for seed in (0, 1)]
+    sets.append(distilled(tmp_path / "ipc3", real, ipc=3))
+    result = quick(sets, held_out, config=QUICK, baselines=["random"])
+    (spread,) = result["across_sets"]
+    means = [row["last"]["mean"] for row in result["results"][:2]]
+    assert spread["sets"] == [str(s) for s in sets[:2]]
+    assert spread["mean"] == pytest.approx(sum(means) / 2)
+    assert spread["sd_sets"] == pytest.approx(abs(means[0] - means[1]) / 2**0.5)
+    assert spread["sd_repeats"] is not None
+    assert [row["ipc"] for row in result["results"]] == [2, 2, 3, 2, 3]  # one random baseline an IPC
+    written = [json.loads(Path(path).read_text())["results"] for path in result["files"]]
+    assert [[row["ipc"] for row in rows] for rows in written] == [[2, 2], [2, 2], [3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"apple": 1, "pear": 1}, "only in the test set: .*plum"),
+        ({"apple": 1, "pear": 1, "plum": 1, "x_plum": 1}, "only in the distilled set: .*x_plum"),
+    ],
+)
+def test_other_classes_than_the_held_out_are_refused(
+    tmp_path: Path, held_out: Path, counts: dict[str, int], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        quick([folder(tmp_path / "a", counts)], held_out)
+
+
+def test_images_of_mixed_size_are_refused(tmp_path: Path, held_out: Path) -> None:
+    within = folder(tmp_path / "a", dict.fromkeys(NAMES, 2))
+    Image.fromarray(picture(1, 0, size=16)).save(within / "pear" / "001.png")
+    with pytest.raises(DataError, match=r"differ in size.*8 x 8.*16 x 16"):
+        quick([within], held_out)
+    across = folder(tmp_path / "b", {"apple": 1, "pear": 1})
+    folder(across, {"plum": 1}, size=16)
+    with pytest.raises(DataError, match="those of 'apple' are 8 x 8, of 'plum' 16 x 16"):
+        quick([across], held_out)
+
+
+def test_images_that_are_not_square_are_refused(tmp_path: Path, held_out: Path) -> None:
+    oblong = tmp_path / "a"
+    for name in NAMES:
+        (oblong / name).mkdir(parents=True)
+        Image.new("L", (8, 6)).save(oblong / name / "0.png")
+    with pytest.raises(DataError, match="are 8 x 6; save them square"):
+        quick([oblong], held_out)
+
+
+def test_a_class_without_images_is_refused(real: Path, held_out: Path) -> None:
+    source = open_dataset(real)
+    empty = type(source)("mine", source.class_names, (*source.keys[:2], ()), source.read_bytes)
+    with pytest.raises(DataError, match="class 'plum' of 'mine' has no images"):
+        quick([empty], held_out)
+
+
+def test_unknown_names_are_found_before_anything_is_read() -> None:
+    def asked(**settings: Any) -> Callable[[], Any]:
+        baselines = settings.pop("baselines", ())
+        return lambda: evaluate(["nowhere"], "nowhere", config=EvaluationConfig(**settings), baselines=baselines)
+
+    for work, said in (
+        (asked(protocol="hard-tinny"), "unknown protocol 'hard-tinny'; did you mean 'hard-tiny'"),
+        (asked(networks=("convnet",)), "needs a depth"),
+        (asked(baselines=["fulll"]), "unknown baseline 'fulll'; did you mean 'full'"),
+        (lambda: evaluate([], "nowhere"), "no set to evaluate"),
+    ):
+        with pytest.raises((ConfigError, DataError), match=said):
+            work()
+
+
+def test_baselines_need_real_data_with_enough_images(tmp_path: Path, real: Path, held_out: Path) -> None:
+    plain = folder(tmp_path / "a", dict.fromkeys(NAMES, 13))
+    with pytest.raises(DataError, match="add --real DATA"):
+        quick([plain], held_out, baselines=["random"])
+    with pytest.raises(DataError, match="has 12 images, 13 were asked for"):
+        quick([plain], held_out, real=real, baselines=["random"])
+
+
+def test_an_unfinished_or_damaged_dataset_is_refused(tmp_path: Path, real: Path, held_out: Path) -> None:
+    out = distilled(tmp_path / "d", real)
+    image = next((out / "data").rglob("*.png"))
+    image.write_bytes(image.read_bytes()[:-1] + b"x")
+    with pytest.raises(DataError, match=r"unfinished or damaged.*dap verify"):
+        quick([out], held_out)
+
+
+def test_an_interrupted_run_leaves_no_file(
+    tmp_path: Path, real: Path, held_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = distilled(tmp_path / "d", real)
+
+    def stop(done: int, total: int, what: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quick([out], held_out, progress=stop)
+    assert list((out / "evaluation").iterdir()) == []
+
+    def full_disk(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record_module.os, "replace", full_disk)
+    with pytest.raises(StoreError, match=r"cannot write .*No space left"):
+        quick([out], held_out)
+    assert list((out / "evaluation").iterdir()) == []
+
+
+def test_a_dataset_that_cannot_be_written_to_is_found_before_training(
+    tmp_path: Path, real: Path, held_out: Path
+) -> None:
+    out = distilled(tmp_path / "d", real)
+    (out / "evaluation").write_text("in the way")
+
+    def never(done: int, total: int, what: str) -> None:
+        raise AssertionError("trained")
+
+    with pytest.raises(StoreError, match="cannot write"):
+        quick([out], held_out, progress=never)
+
+
+def test_random_subset_is_seeded_and_nested(real: Path) -> None:
+    source = open_dataset(real)
+    draws = [random_subset(source, 3, seed) for seed in range(6)]
+    assert draws[0].keys == random_subset(source, 3, 0).keys
+    assert len({draw.keys for draw in draws}) > 1
+    assert all(draw.counts == (3, 3, 3) for draw in draws)

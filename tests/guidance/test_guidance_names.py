@@ -1,0 +1,126 @@
+"""Guidances by name: presets and what overrides them, import paths, and unknown names."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from dap.config import GuidanceConfig
+from dap.errors import ConfigError
+from dap.guidance import PRESETS, Representativeness, load_guidance
+from dap.testing import check_guidance, tiny_dit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """The example of dap.guidance.base."""
+
+    scale: float = 0.1
+    interval: tuple[float, float] = (0.0, 1.0)
+    tap = None
+    couples = False
+
+    def resolved(self, backbone: Any) -> Any:
+        return self
+
+    def prepare(self, backbone: Any, reference: Any) -> Any:
+        return lambda step: -self.scale * step.x_prev
+
+
+@dataclass(frozen=True, kw_only=True)
+class Herd(Pull):
+    """Looks at its neighbours without saying so."""
+
+    def prepare(self, backbone: Any, reference: Any) -> Any:
+        return lambda step: self.scale * (step.x_prev.mean(0, keepdim=True) - step.x_prev)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(Pull):
+    """Changes what it was lent."""
+
+    def prepare(self, backbone: Any, reference: Any) -> Any:
+        return lambda step: step.x_prev.mul_(0.5)
+
+
+def load(name: str, **options: Any) -> Any:
+    return load_guidance(GuidanceConfig(name=name, options=options))
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "my_guidances", sys.modules[__name__])
+
+
+def test_the_presets() -> None:
+    paper, recommended = load("dap-paper"), load("dap")
+    assert (paper.gamma, paper.strength, paper.repulsion, paper.power) == (1.0, None, 0.0, 1)
+    assert (recommended.gamma, recommended.strength, recommended.repulsion, recommended.power) == (None, 0.3, 1.0, 1)
+    assert load("none") is None
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_naming_one_length_replaces_the_presets_other(name: str) -> None:
+    assert (load(name, gamma=2.0).gamma, load(name, gamma=2.0).strength) == (2.0, None)
+    assert (load(name, strength=0.1).gamma, load(name, strength=0.1).strength) == (None, 0.1)
+    assert load(name, gamma=2.0).repulsion == load(name).repulsion
+    with pytest.raises(ConfigError, match="either gamma or strength"):
+        load(name, gamma=1.0, strength=1.0)
+
+
+def test_options_override_the_preset_and_are_typed() -> None:
+    assert load("dap", repulsion=0, kernel="rbf", interval=[0, 0.5]) == Representativeness(
+        strength=0.3, kernel="rbf", interval=(0.0, 0.5)
+    )
+    assert load("dap", gamma=0).off
+    with pytest.raises(ConfigError, match=r"unknown key in \[guidance\] 'strenght'; did you mean 'strength'"):
+        load("dap", strenght=0.1)
+    for options in ({"power": "two"}, {"gamma": "big"}, {"interval": 0.5}, {"interval": [0.1]}, {"kernel": 3}):
+        with pytest.raises(ConfigError, match=f"guidance.{next(iter(options))} is "):
+            load("dap", **options)
+
+
+def test_none_takes_no_options() -> None:
+    with pytest.raises(ConfigError, match="'none' has no options, got strength"):
+        load("none", strength=0.1)
+
+
+def test_unknown_names_give_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown guidance 'dap-papr'; did you mean 'dap-paper'.*package.module:Class"):
+        load("dap-papr")
+
+
+def test_an_import_path_needs_no_registration() -> None:
+    mine = load("my_guidances:Pull", scale=1)
+    assert mine == Pull(scale=1.0)
+    check_guidance(mine, tiny_dit(depth=1))
+    with pytest.raises(ConfigError, match="unknown key.*'scael'; did you mean 'scale'"):
+        load("my_guidances:Pull", scael=1)
+
+
+@pytest.mark.parametrize("path", ["no.such:Name", "my_guidances:Pull", "my_guidances:", ":Pull", ".x:Pull", "math:pi"])
+def test_an_import_path_that_leads_nowhere_is_said(path: str) -> None:
+    with pytest.raises(ConfigError, match=f"guidance '{path}'"):
+        load(path)
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Herd, "influence each other"), (Greedy, "changes its Step")])
+def test_the_check_finds_a_guidance_that_breaks_its_word(kind: Any, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_guidance(kind(scale=0.5), tiny_dit(depth=1))
+
+
+def test_guidance_without_features_moves_the_trajectory_as_it_says(bench: Any, units: Any) -> None:
+    b = bench(tiny_dit(depth=1), steps=2)
+    guided, plain = (next(iter_first(b, units([0], 2), g)) for g in (b.guided(Pull(scale=0.25)), None))
+    torch.testing.assert_close(guided, 0.75 * plain)
+
+
+def iter_first(b: Any, units: Any, guided: Any) -> Any:
+    from dap.sampling import trajectory
+
+    for state in trajectory(b.sampler, units, guided):
+        yield state.x
