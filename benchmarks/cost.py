@@ -4,8 +4,8 @@
 
 whole      guided sampling / unguided sampling of all 100 images, 50 DDPM steps, classifier-free guidance on,
            with all real images of a class and with 32 of them; the encoding of the real images included
-literal    one class of 10 images, a few steps: Algorithm 1 to the letter (the real features recomputed for every image at
-           every step, one forward for the features and one for eps) / ours
+literal    one class of 10 images, a few steps: Algorithm 1 to the letter (the real features recomputed for every image
+           at every step, one forward for the features and one for eps) / ours
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import RESULTS, Results
 
 from dap.config import load_config
 from dap.distillation import Job, open_job
 from dap.sampling import trajectory
 from dap.types import Chunk
+from record import RESULTS, Results
 
 STEPS = 50
 
@@ -114,7 +114,9 @@ def against_literal(results: Results, pairs: int, cfg: float, steps: int = 3) ->
     for _ in range(pairs):
         one, other = job_of(cfg, ours), job_of(cfg, ours)
         other.reference.latents(0)
-        rows.append([seconds_of(lambda job=one: one_class(job, steps)), seconds_of(lambda job=other: literal(job, steps))])
+        rows.append(
+            [seconds_of(lambda job=one: one_class(job, steps)), seconds_of(lambda job=other: literal(job, steps))]
+        )
         print(key, rows[-1], flush=True)
     results[key] = summary(rows)
 

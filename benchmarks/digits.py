@@ -2,8 +2,8 @@
 
     python benchmarks/digits.py [--work DIR] [--seeds 5] [--table]
 
-Every set is generated from seeds 0 .. n-1 and judged with 2 training seeds; rows are kept as they are measured, so running
-it again goes on. The real features of a seed are extracted once and shared by all methods (they do not depend on them).
+Every set is generated from seeds 0 .. n-1 and judged with 2 training seeds; rows are kept as they are measured, so
+running it again goes on. The real features of a seed are extracted once and shared by all methods (they do not depend on them).
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from record import RESULTS, Results, mean_and_error
-
 from dap.config import EvaluationConfig, load_config
 from dap.data import open_dataset
-from dap.distill import open_job
+from dap.distillation import open_job
 from dap.evaluation import evaluate
+from record import RESULTS, Results, mean_and_error
 
 IPCS = (1, 5, 10)
 METHODS: dict[str, dict[str, Any]] = {
@@ -37,7 +36,9 @@ RESNET = {"methods": ("random real", "unguided", "strength 0.3, repulsion 1"), "
 def generate(work: Path, method: str, ipc: int, seed: int, bank: dict[Any, Any]) -> Path:
     """The distilled set of a method, made with the real features of this seed's bank."""
     out = work / f"{method.replace(' ', '-').replace(',', '')}-ipc{ipc}-seed{seed}"
-    config = load_config(None, data={"source": "digits:train"}, guidance=METHODS[method], run={"ipc": ipc, "seed": seed})
+    config = load_config(
+        None, data={"source": "digits:train"}, guidance=METHODS[method], run={"ipc": ipc, "seed": seed}
+    )
     job = open_job(config, out)
     job.reference.bank, job.reference.bank_bytes = bank, 2 * 10**9
     for _ in job.render():

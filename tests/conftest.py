@@ -18,6 +18,8 @@ from dap.sampling import Guided, Sampler, trajectory
 from dap.testing import tiny_dit, tiny_source
 from dap.types import Unit
 
+torch.set_num_threads(1)  # tiny models: a second thread only spins, and beside other work it costs ten times the time
+
 
 @pytest.fixture(autouse=True)
 def _autograd_is_left_as_it_was() -> Any:
@@ -47,6 +49,10 @@ class Bench:
         if guided is not None and not isinstance(guided, Guided):
             guided = self.guided(guided)
         return list(trajectory(replace(self.sampler, **changes), units, guided))[-1].x
+
+    def first(self, units: Sequence[Unit], guided: Guided | None = None, **changes: Any) -> Tensor:
+        """x after the first step."""
+        return next(trajectory(replace(self.sampler, **changes), units, guided)).x
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ def test_the_bandwidth_is_the_median_distance_of_the_real_rows() -> None:
 
 
 def test_unknown_names_give_the_nearest_and_import_paths_are_followed() -> None:
-    with pytest.raises(ConfigError, match="unknown kernel 'lapalce'; did you mean 'laplace'.*package.module:name"):
+    with pytest.raises(ConfigError, match=r"unknown kernel 'lapalce'; did you mean 'laplace'.*package.module:name"):
         make_kernel("lapalce", rows(2))
     assert make_kernel("dap.kernels:cosine", rows(2)) is cosine
     check_kernel_name("dap.kernels:cosine")

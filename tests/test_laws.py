@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from dap.config import load_config
-from dap.distill import open_job
+from dap.distillation import open_job
 from dap.errors import SamplingError
 from dap.guidance import Representativeness, acts
 from dap.kernels import KERNELS, SHIFT_INVARIANT, make_kernel
-from dap.sampling import Guided, trajectory
+from dap.sampling import Guided
 from dap.testing import check_backbone, check_guidance, save_tiny_dit, tiny_dit, tiny_latent_dit
 from dap.types import Prediction
 
@@ -235,12 +235,12 @@ def test_gamma_is_exactly_x_prev_plus_gamma_times_g(bench: Any, units: Any) -> N
     b = bench(steps=2)
     chosen = units([0], 2)
     with steps_of(Representativeness(gamma=1.0), b) as (guided, kept):
-        first = next(trajectory(b.sampler, chosen, guided))
+        first = b.first(chosen, guided)
     step, g_t = kept[0]
-    assert torch.equal(first.x, step.x_prev + g_t)
+    assert torch.equal(first, step.x_prev + g_t)
     for gamma in (0.25, 3.0):
-        other = next(trajectory(b.sampler, chosen, b.guided(Representativeness(gamma=gamma))))
-        assert torch.equal(other.x, step.x_prev + gamma * g_t)
+        other = b.first(chosen, b.guided(Representativeness(gamma=gamma)))
+        assert torch.equal(other, step.x_prev + gamma * g_t)
 
 
 @pytest.mark.parametrize("guidance", [SET, Representativeness(strength=1.5, kernel="rbf", power=2)])
@@ -335,9 +335,7 @@ def test_cfg_channels_mixes_the_first_channels_and_leaves_the_others_conditional
     chosen = units([0, 1], 2)
 
     def first(**changes: Any) -> Tensor:
-        from dataclasses import replace
-
-        return next(trajectory(replace(b.sampler, **changes), chosen, None)).x
+        return b.first(chosen, **changes)
 
     off, every, one = first(), first(cfg_scale=3.0), first(cfg_scale=3.0, cfg_channels=1)
     assert torch.equal(one[:, :1], every[:, :1])

@@ -468,7 +468,7 @@ def test_the_card_is_valid_whatever_the_names_are(tmp_path: Path) -> None:
     assert header["pretty_name"] == "some|*data*\n# x, distilled to 26 images"
     assert header["configs"][0]["data_files"] == [{"split": "train", "path": "data/**"}]
     assert header["license"] == "unknown"
-    assert "# some\\|\\*data\\*\ufffd\\# x\\, distilled" in text
+    assert "# some\\|\\*data\\*\ufffd\\# x, distilled" in text
     assert "| a\\`\\<b\\>\\| |" in text
     assert store.config["digest"] in text
 

@@ -176,9 +176,14 @@ and the diffusion model get wrong. `dap evaluate` measures it; do not use the se
 
 
 def _plain(text: str) -> str:
-    """`text` as Markdown that shows it literally, on one line, also inside a table."""
+    """`text` as Markdown that shows it literally, on one line, also inside a table.
+
+    Escaped is what can open markup, HTML, a link or a table cell; other punctuation is harmless within a line.
+    """
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:200])
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", line)
+    line = re.sub(r"([\\`*_\[\]<>&|~$!#@])", r"\\\1", line)
+    line = line.replace("://", "\\://").replace("www.", "www\\.")
+    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
 
 
 def _yaml(text: str) -> str:

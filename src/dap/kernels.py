@@ -54,7 +54,7 @@ _NORM_OF_BANDWIDTH = {"rbf": 2.0, "laplace": 1.0}
 
 
 def check_kernel_name(name: str) -> None:
-    """Raises ConfigError unless `name` is a kernel here or an import path `package.module:name` that leads somewhere."""
+    """Raises ConfigError unless `name` is a kernel here or an import path `package.module:name` of a function."""
     if name not in KERNELS:
         _imported(name)
 
@@ -78,7 +78,7 @@ def _imported(name: str) -> Kernel:
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"kernel {name!r} cannot be imported: {error}") from None
     if not callable(kernel):
-        raise ConfigError(f"kernel {name!r} is a {type(kernel).__name__}, not a function k(a [n, F], b [m, F]) -> [n, m]")
+        raise ConfigError(f"kernel {name!r} is a {type(kernel).__name__}; it must be a function k(a, b) -> [n, m]")
     return kernel
 
 

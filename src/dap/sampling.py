@@ -100,7 +100,8 @@ class _Forward:
             condition = sampler.backbone.condition(labels + labels[-1:] * (len(x) - len(rows)))
             if tap is not None:
                 x.requires_grad_()
-            prediction = sampler.backbone.predict(x, t, condition, tap)
+            with torch.set_grad_enabled(tap is not None):  # also when the caller has switched it off
+                prediction = sampler.backbone.predict(x, t, condition, tap)
             if prediction.features is not None:
                 self._graphs.append((x, prediction.features))
             parts.append(_with_cfg(sampler, x.detach(), t, prediction.eps)[: len(rows)])

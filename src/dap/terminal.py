@@ -16,6 +16,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -47,7 +48,7 @@ class Talk:
         elif table is not None and not self.quiet:
             # a pipe has no width: give the table room instead of rich's 80 columns
             width = None if sys.stdout.isatty() else 200
-            Console(highlight=False, width=width).print(table, markup=False)
+            Console(highlight=False, width=width).print(escape(table) if isinstance(table, str) else table)
 
     @contextmanager
     def progress(self, what: str, total: float) -> Iterator[Meter]:
@@ -130,13 +131,13 @@ def percent(spread: Mapping[str, Any]) -> str:
 
 def accuracy_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
     """The table of `dap evaluate`: last accuracy as the headline, best beside it."""
-    table = Table(title=title)
+    table = Table(title=escape(title))
     for name in ("set", "images per class", "network", "last %", "best %", "runs", "seconds"):
         table.add_column(name, justify="left" if name in ("set", "network") else "right")
     for row in results:
         table.add_row(
-            str(row["set"]),
-            str(row["ipc"]),
+            escape(str(row["set"])),
+            "all" if row["ipc"] is None else str(row["ipc"]),
             str(row["network"]),
             percent(row["last"]),
             percent(row["best"]),

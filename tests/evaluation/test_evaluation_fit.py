@@ -63,6 +63,18 @@ def test_the_global_generator_is_neither_used_nor_changed() -> None:
     assert same(run(), first)
 
 
+def test_a_small_network_takes_one_thread_so_that_the_number_of_cores_does_not_matter() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        two = run()
+        assert (two.threads, torch.get_num_threads()) == (1, 2)
+        torch.set_num_threads(1)
+        assert same(run(), two)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_it_learns_what_can_be_learnt() -> None:
     got = run(scale=0.3)
     assert got.last > 0.9

@@ -1,68 +1,20 @@
-"""`evaluate`: classes by name, both baselines, a complete record, and files that are whole or not there."""
+"""`evaluate`: classes by name, both baselines, a complete record, both spreads."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from evaluation_sets import NAMES, QUICK, distilled, folder, quick
 
 from dap.baselines import random_subset
 from dap.config import EvaluationConfig
 from dap.data import open_dataset
-from dap.errors import ConfigError, DataError, StoreError
-from dap.evaluation import evaluate, table
-from dap.evaluation import record as record_module
-from dap.plan import plan_chunks
+from dap.evaluation import evaluate
 from dap.store import Store
-
-QUICK = EvaluationConfig(protocol="hard-tiny", repeats=2, epochs_scale=0.1)
-NAMES = ("apple", "pear", "plum")
-
-
-def picture(label: int, seed: int, size: int = 8, colour: bool = False) -> np.ndarray:
-    """Class 0 lies, 1 stands, 2 is a checkerboard, under noise: shifts change nothing."""
-    rng = np.random.default_rng([label, seed])
-    across, down = np.indices((size, size)) % 2
-    pattern = (across, down, across ^ down)[label][:, :, None]
-    noise = rng.random((size, size, 3 if colour else 1))
-    return np.repeat((255 * (0.5 * pattern + 0.5 * noise)).astype(np.uint8), 1 if colour else 3, axis=2)
-
-
-def folder(path: Path, counts: dict[str, int], seed: int = 0, size: int = 8, colour: bool = False) -> Path:
-    for name, count in counts.items():
-        (path / name).mkdir(parents=True)
-        for i in range(count):
-            image = picture(NAMES.index(name.split("_")[-1]), seed * 1000 + i, size, colour)
-            Image.fromarray(image).save(path / name / f"{i:03d}.png")
-    return path
-
-
-def distilled(path: Path, source: Path, ipc: int = 2, seed: int = 0, names: tuple[str, ...] = NAMES) -> Path:
-    """A finished distilled dataset of real pictures, as `dap distill` would leave it."""
-    chunks = plan_chunks(names, ipc, seed, chunk=100, whole_classes=True)
-    settings = {"data": {"source": str(source), "split": None, "subset": None}, "run": {"ipc": ipc, "seed": seed}}
-    facts = {"digest": f"{seed:016x}", "determines": {"seed": seed}, "config": settings, "class_names": list(names)}
-    store = Store.create(path, facts, chunks, micro_batch=4)
-    for chunk in chunks:
-        images = [picture(NAMES.index(names[u.label]), u.seed % 997).transpose(2, 0, 1)[:1] for u in chunk.units]
-        store.commit(chunk, np.stack(images))
-    store.finish()
-    return path
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("real") / "train", dict.fromkeys(NAMES, 12))
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("real") / "test", {"apple": 5, "pear": 6, "plum": 7}, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -138,18 +90,6 @@ def test_progress_counts_the_steps_of_all_runs(full_result: Any) -> None:
     assert calls[-1][2] == "full, convnet-2w64, repeat 2 of 2"
 
 
-def test_the_table_shows_per_cent_with_spread(full_result: Any) -> None:
-    rows = table(full_result[0])
-    assert [(row["set"], row["ipc"]) for row in rows[1:]] == [("random", "2"), ("full", "all")]
-    last = full_result[0]["results"][0]["last"]
-    assert rows[0]["last"] == f"{100 * last['mean']:.1f} ± {100 * last['sd']:.1f}"
-
-
-def quick(sets: list[Any], test: Any, **options: Any) -> dict[str, Any]:
-    config = options.pop("config", EvaluationConfig(protocol="hard-tiny", repeats=1, epochs_scale=0.1))
-    return evaluate(sets, test, config=config, device="cpu", **options)
-
-
 def test_classes_are_matched_by_name_whatever_their_order(tmp_path: Path, held_out: Path) -> None:
     source = open_dataset(folder(tmp_path / "a", dict.fromkeys(NAMES, 4)))
     shuffled = source.restrict(("plum", "apple", "pear"))
@@ -211,112 +151,6 @@ def test_sets_of_several_generation_seeds_show_both_spreads(tmp_path: Path, real
     assert [row["ipc"] for row in result["results"]] == [2, 2, 3, 2, 3]  # one random baseline an IPC
     written = [json.loads(Path(path).read_text())["results"] for path in result["files"]]
     assert [[row["ipc"] for row in rows] for rows in written] == [[2, 2], [2, 2], [3, 3]]
-
-
-@pytest.mark.parametrize(
-    ("counts", "said"),
-    [
-        ({"apple": 1, "pear": 1}, "only in the test set: .*plum"),
-        ({"apple": 1, "pear": 1, "plum": 1, "x_plum": 1}, "only in the distilled set: .*x_plum"),
-    ],
-)
-def test_other_classes_than_the_held_out_are_refused(
-    tmp_path: Path, held_out: Path, counts: dict[str, int], said: str
-) -> None:
-    with pytest.raises(DataError, match=said):
-        quick([folder(tmp_path / "a", counts)], held_out)
-
-
-def test_images_of_mixed_size_are_refused(tmp_path: Path, held_out: Path) -> None:
-    within = folder(tmp_path / "a", dict.fromkeys(NAMES, 2))
-    Image.fromarray(picture(1, 0, size=16)).save(within / "pear" / "001.png")
-    with pytest.raises(DataError, match=r"differ in size.*8 x 8.*16 x 16"):
-        quick([within], held_out)
-    across = folder(tmp_path / "b", {"apple": 1, "pear": 1})
-    folder(across, {"plum": 1}, size=16)
-    with pytest.raises(DataError, match="those of 'apple' are 8 x 8, of 'plum' 16 x 16"):
-        quick([across], held_out)
-
-
-def test_images_that_are_not_square_are_refused(tmp_path: Path, held_out: Path) -> None:
-    oblong = tmp_path / "a"
-    for name in NAMES:
-        (oblong / name).mkdir(parents=True)
-        Image.new("L", (8, 6)).save(oblong / name / "0.png")
-    with pytest.raises(DataError, match="are 8 x 6; save them square"):
-        quick([oblong], held_out)
-
-
-def test_a_class_without_images_is_refused(real: Path, held_out: Path) -> None:
-    source = open_dataset(real)
-    empty = type(source)("mine", source.class_names, (*source.keys[:2], ()), source.read_bytes)
-    with pytest.raises(DataError, match="class 'plum' of 'mine' has no images"):
-        quick([empty], held_out)
-
-
-def test_unknown_names_are_found_before_anything_is_read() -> None:
-    def asked(**settings: Any) -> Callable[[], Any]:
-        baselines = settings.pop("baselines", ())
-        return lambda: evaluate(["nowhere"], "nowhere", config=EvaluationConfig(**settings), baselines=baselines)
-
-    for work, said in (
-        (asked(protocol="hard-tinny"), "unknown protocol 'hard-tinny'; did you mean 'hard-tiny'"),
-        (asked(networks=("convnet",)), "needs a depth"),
-        (asked(baselines=["fulll"]), "unknown baseline 'fulll'; did you mean 'full'"),
-        (lambda: evaluate([], "nowhere"), "no set to evaluate"),
-    ):
-        with pytest.raises((ConfigError, DataError), match=said):
-            work()
-
-
-def test_baselines_need_real_data_with_enough_images(tmp_path: Path, real: Path, held_out: Path) -> None:
-    plain = folder(tmp_path / "a", dict.fromkeys(NAMES, 13))
-    with pytest.raises(DataError, match="add --real DATA"):
-        quick([plain], held_out, baselines=["random"])
-    with pytest.raises(DataError, match="has 12 images, 13 were asked for"):
-        quick([plain], held_out, real=real, baselines=["random"])
-
-
-def test_an_unfinished_or_damaged_dataset_is_refused(tmp_path: Path, real: Path, held_out: Path) -> None:
-    out = distilled(tmp_path / "d", real)
-    image = next((out / "data").rglob("*.png"))
-    image.write_bytes(image.read_bytes()[:-1] + b"x")
-    with pytest.raises(DataError, match=r"unfinished or damaged.*dap verify"):
-        quick([out], held_out)
-
-
-def test_an_interrupted_run_leaves_no_file(
-    tmp_path: Path, real: Path, held_out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = distilled(tmp_path / "d", real)
-
-    def stop(done: int, total: int, what: str) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        quick([out], held_out, progress=stop)
-    assert list((out / "evaluation").iterdir()) == []
-
-    def full_disk(source: object, target: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(record_module.os, "replace", full_disk)
-    with pytest.raises(StoreError, match=r"cannot write .*No space left"):
-        quick([out], held_out)
-    assert list((out / "evaluation").iterdir()) == []
-
-
-def test_a_dataset_that_cannot_be_written_to_is_found_before_training(
-    tmp_path: Path, real: Path, held_out: Path
-) -> None:
-    out = distilled(tmp_path / "d", real)
-    (out / "evaluation").write_text("in the way")
-
-    def never(done: int, total: int, what: str) -> None:
-        raise AssertionError("trained")
-
-    with pytest.raises(StoreError, match="cannot write"):
-        quick([out], held_out, progress=never)
 
 
 def test_random_subset_is_seeded_and_nested(real: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from dap.backbones.base import Backbone, default_micro_batch
 from dap.errors import BackboneError, ConfigError, unknown
 
-__all__ = ["Backbone", "default_micro_batch", "open_backbone", "pick_device"]
+__all__ = ["Backbone", "default_micro_batch", "directory_of", "open_backbone", "pick_device"]
 
 EMBEDDED = {"digits": Path(__file__).parent / "assets" / "digits"}
 
@@ -20,11 +20,11 @@ def open_backbone(name: str, *, vae: str | None = None, device: str = "auto") ->
     """
     from dap.backbones.dit import load_dit, read_json
 
-    directory = EMBEDDED.get(name) or _directory(name)
+    directory = EMBEDDED.get(name) or directory_of(name)
     kind = read_json(directory / "model_index.json").get("_class_name")
     if kind != "DiTPipeline":
         raise BackboneError(f"{directory} is a {kind}; dap knows DiTPipeline")
-    return load_dit(directory, name=name, vae=None if vae is None else _directory(vae), device=pick_device(device))
+    return load_dit(directory, name=name, vae=None if vae is None else directory_of(vae), device=pick_device(device))
 
 
 def pick_device(device: str) -> str:
@@ -41,7 +41,7 @@ def pick_device(device: str) -> str:
     return device
 
 
-def _directory(name: str) -> Path:
+def directory_of(name: str) -> Path:
     """The pipeline on disk: a directory as it stands, or a hub id's snapshot (weights as safetensors, no code)."""
     path = Path(name).expanduser()
     if path.is_dir():

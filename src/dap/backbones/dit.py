@@ -148,11 +148,11 @@ def load_dit(directory: Path, *, name: str, vae: Path | None = None, device: tor
     transformer = load_part(DiTTransformer2DModel, directory, "transformer")
     own_vae = directory if (directory / "vae").is_dir() else None
     vae_at = vae or own_vae
-    files = sorted((directory / "transformer").glob("*.safetensors"))
+    files = _weight_files(directory / "transformer")
     if vae_at is not None:
         part = "vae" if (vae_at / "vae").is_dir() else ""
         vae_model = load_part(AutoencoderKL, vae_at, part)
-        files += sorted((vae_at / part).glob("*.safetensors"))
+        files += _weight_files(vae_at / part)
     else:
         vae_model = None
     return DiTBackbone(
@@ -197,6 +197,10 @@ def load_part(kind: Any, directory: Path, part: str) -> Any:
     return model
 
 
+def _weight_files(where: Path) -> list[Path]:
+    return sorted(path for path in where.iterdir() if path.suffix in (".safetensors", ".bin"))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of a pipeline directory."""
     try:
@@ -214,7 +218,7 @@ def _class_names(directory: Path, record: dict[str, Any], classes: int) -> list[
     if "class_names" in record:
         return [str(name) for name in record["class_names"]]
     labels = read_json(directory / "model_index.json").get("id2label")
-    if not isinstance(labels, dict) or len(labels) != classes:
+    if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(classes)}:
         raise BackboneError(
             f"{directory}: model_index.json names no classes (id2label), so no dataset can be matched to it"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.config import Config
-from dap.distill import Job, open_job, summary
+from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError
 from dap.guidance import acts
 from dap.sampling import trajectory

@@ -3,7 +3,6 @@
 from dap.evaluation.fit import Fit, Labelled, fit
 from dap.evaluation.networks import NETWORKS, build_network, count_parameters, network_size
 from dap.evaluation.protocols import PROTOCOLS, Plan, Protocol, get_protocol
-from dap.evaluation.record import table
 from dap.evaluation.run import evaluate
 from dap.evaluation.scores import Score, paired_difference, score
 from dap.evaluation.sets import BASELINES
@@ -25,5 +24,4 @@ __all__ = [
     "network_size",
     "paired_difference",
     "score",
-    "table",
 ]

@@ -1,4 +1,4 @@
-"""Results as JSON-ready dicts, as a table, and as files that are complete or not there.
+"""Results as JSON-ready dicts, and as files that are complete or not there.
 
     {"protocol", "scaled", "settings", "classes", "results": [row, ...], "across_sets": [...],
      "test": {"name", "images", "counts", "size", "digest"}, "versions", "machine", "files"}
@@ -13,7 +13,7 @@ A row, one for each set or baseline and network:
     evaluations, steps, epochs, batch, optimiser
     per_class           accuracy of each class after the last step, over all repeats
     confusion           rows are true classes, summed over repeats
-    seconds             mean of one run
+    threads, seconds    CPU threads; mean wall time of one run
     digest, digests     of the training images; one a repeat
     notes               what a reader must know
 
@@ -24,25 +24,22 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 
-from dap._version import __version__
 from dap.config import digest
+from dap.disk import refusals, write_json
 from dap.errors import StoreError
 from dap.evaluation.fit import Fit
 from dap.evaluation.networks import network_size
 from dap.evaluation.protocols import Plan, Protocol
 from dap.evaluation.scores import Score, class_accuracies, pooled_sd, score
 from dap.evaluation.sets import Candidate
+from dap.record import machine, versions
 
 
 def row_of(
@@ -78,6 +75,7 @@ def row_of(
         "optimiser": _optimiser(protocol, plan),
         "per_class": class_accuracies(confusion),
         "confusion": confusion.tolist(),
+        "threads": fits[0].threads,
         "seconds": sum(fit.seconds for fit in fits) / len(fits),
         "digest": digests[0] if len(set(digests)) == 1 else digest(list(digests)),
         "digests": list(digests),
@@ -120,35 +118,7 @@ def settings(protocol: Protocol, config: Any, networks: Sequence[str]) -> dict[s
 
 def surroundings(device: str) -> dict[str, Any]:
     """Versions and machine, for a record that somebody compares with another."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
-    packages = {package: version(package) for package in ("torch", "numpy", "pillow")}
-    return {
-        "versions": {"dap": __version__, "python": platform.python_version(), **packages},
-        "machine": {
-            "device": device,
-            "device_name": name or platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "system": platform.platform(),
-        },
-    }
-
-
-def table(result: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The result as rows of text: set, ipc, network, last and best in per cent with their spread, seconds a
-    run.
-    """
-    return [
-        {
-            "set": row["set"],
-            "ipc": "all" if row["ipc"] is None else str(row["ipc"]),
-            "network": row["network"],
-            "last": _per_cent(row["last"]),
-            "best": _per_cent(row["best"]),
-            "seconds": f"{row['seconds']:.1f}",
-        }
-        for row in result["results"]
-    ]
+    return {"versions": versions(), "machine": {**machine(), "device": device}}
 
 
 def prepare(directory: Path) -> Path:
@@ -167,17 +137,8 @@ def prepare(directory: Path) -> Path:
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """`record` as JSON under that name: whole, or not at all. Raises: StoreError."""
-    temporary = path.with_name(f".dap-{uuid4().hex}.tmp")
-    try:
-        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {str(path)!r} ({error.strerror}): make room or allow it, then run again"
-        ) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with refusals(path):
+        write_json(path, record)
 
 
 def _optimiser(protocol: Protocol, plan: Plan) -> dict[str, Any]:
@@ -198,8 +159,3 @@ def _notes(candidate: Candidate, input_size: int) -> list[str]:
     if input_size != candidate.size:
         notes.append(f"images of {candidate.size} px are enlarged to {input_size} px for this network (bilinear)")
     return notes
-
-
-def _per_cent(record: Mapping[str, Any]) -> str:
-    spread = "" if record["sd"] is None else f" ± {100 * record['sd']:.1f}"
-    return f"{100 * record['mean']:.1f}{spread}"

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dap.backbones import open_backbone, pick_device
+from dap.backbones import directory_of, open_backbone, pick_device
 from dap.backbones.chain import Chain
 from dap.backbones.dit import DiTBackbone, load_part, read_json
 from dap.config import TrainConfig, as_record, digest
@@ -158,7 +158,7 @@ def _begin(
 
 def _parts(data: Source, begun: DiTBackbone | None, vae: str | None) -> Parts:
     if begun is not None:
-        directory = Path(vae or begun.name) if begun.vae is not None else None
+        directory = directory_of(vae or begun.name) if begun.vae is not None else None
         return Parts(data.class_names, dict(begun.schedule), begun.vae, directory)
     if vae is None:
         return Parts(data.class_names, {**LINEAR_BETAS, "clip_sample": True})

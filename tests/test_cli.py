@@ -1,0 +1,245 @@
+"""The commands, as a user types them: exit codes, output, what lies on disk; killed and interrupted for real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dap.cli import app
+from dap.testing import save_tiny_dit, tiny_dit
+
+DIGITS = tuple("0123456789")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny random DiT that knows the ten digits by name."""
+    where = tmp_path_factory.mktemp("model") / "dit"
+    return str(save_tiny_dit(where, tiny_dit(classes=10, class_names=DIGITS)))
+
+
+@dataclass
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def dap(*words: object) -> Done:
+    """The command in this process: importing torch and diffusers anew costs seconds each time."""
+    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="dap")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    """The command in a process of its own, to be killed."""
+    command = [sys.executable, "-m", "dap.cli", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(ready: Callable[[], bool]) -> None:
+    until = time.monotonic() + 200
+    while not ready():
+        assert time.monotonic() < until, "it never came so far"
+        time.sleep(0.01)
+
+
+def distil(model: str, out: Path, *more: object) -> Done:
+    fast = ["--set", "sampling.steps=3", "--set", "guidance.reference_size=4", "--ipc", 2]
+    return dap("distill", "digits:train", "--backbone", model, "--out", out, *fast, *more)
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    """All that determines a set: its images, markers aside from their seconds."""
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted((directory / "data").rglob("*.png"))}
+
+
+def test_distill_verify_evaluate(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    made = distil(model, out, "--json")
+    assert made.returncode == 0, made.stderr
+    record = json.loads(made.stdout)
+    assert record["images"] == 20
+    assert set(record) == {"out", "images", "digest", "seconds"}
+    assert made.stderr.strip().splitlines()[-1].startswith(f"next: dap evaluate {out} --test digits:test")
+
+    checked = dap("verify", out, "--json")
+    assert checked.returncode == 0
+    assert json.loads(checked.stdout) == {"ok": True, "images": 20, "problems": []}
+
+    judged = dap(
+        "evaluate", out, "--test", "digits:test", "--protocol", "hard-tiny", "--repeats", 2, "--json",
+        "--baseline", "random", "--set", "evaluation.epochs_scale=0.05",
+    )  # fmt: skip
+    assert judged.returncode == 0, judged.stderr
+    result = json.loads(judged.stdout)
+    assert result["protocol"] == "hard-tiny"
+    assert result["scaled"] is True
+    assert [row["set"] for row in result["results"]] == [str(out), "random"]
+    for row in result["results"]:
+        assert 0 <= row["last"]["mean"] <= row["best"]["mean"] <= 1
+        assert row["last"]["sd"] is not None
+
+    (out / "data" / "3" / "00001.png").write_bytes(b"not what was written")
+    broken = dap("verify", out, "--json")
+    assert broken.returncode == 1
+    assert "data/3/00001.png" in json.loads(broken.stdout)["problems"][0]
+
+
+def test_the_same_command_again_changes_nothing_and_other_settings_are_refused(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    assert distil(model, out).returncode == 0
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*.png")}
+    assert distil(model, out).returncode == 0
+    assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*.png")}
+    other = distil(model, out, "--set", "guidance.strength=0.1")
+    assert other.returncode == 1
+    assert "guidance.strength: 0.3 there, 0.1 asked" in other.stderr
+    assert len(other.stderr.strip().splitlines()) == 1
+
+
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(model: str, tmp_path: Path) -> None:
+    slow = ["--set", "sampling.steps=40", "--set", "run.chunk=2", "--set", "run.micro_batch=2"]
+    words = ["distill", "digits:train", "--backbone", model, "--ipc", "2", "--set", "guidance.reference_size=3", *slow]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert dap(*words, "--out", whole).returncode == 0
+    for chunks in (3,):  # tests/test_store.py cuts at every single write; here the real command is killed
+        with start(*words, "--out", cut) as running:
+            wait_for(lambda made=chunks: len(list((cut / "chunks").glob("*.json"))) >= made)
+            running.kill()
+        assert running.returncode == -signal.SIGKILL
+        assert dap("verify", cut).returncode == 1
+    assert dap(*words, "--out", cut).returncode == 0
+    assert dap("verify", cut).returncode == 0
+    assert files_of(cut) == files_of(whole)
+    assert (cut / "manifest.jsonl").read_bytes() == (whole / "manifest.jsonl").read_bytes()
+
+
+def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    words = [
+        "distill",
+        "digits:train",
+        "--backbone",
+        model,
+        "--ipc",
+        "1",
+        "--out",
+        str(out),
+        "--set",
+        "sampling.steps=999",
+    ]
+    with start(*words, "--set", "guidance.reference_size=4") as running:
+        wait_for((out / "plan.json").exists)
+        running.send_signal(signal.SIGINT)
+        _, talk = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert f"To go on: dap {' '.join(words)}" in talk
+    assert "Traceback" not in talk
+
+
+def test_dry_run_says_what_and_writes_nothing(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    done = distil(model, out, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["images"] == 20
+    assert record["real_rows"] == 2 * 10 * 4  # two of three steps are guided: ten classes of four real images
+    assert record["forwarded_rows"] == 3 * 50
+    assert record["disk_bytes"] > 0
+    assert not out.exists()
+    said = distil(model, out, "--dry-run")
+    assert "nothing was written" in said.stdout
+
+
+def test_only_makes_the_chunks_of_a_class(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    done = distil(model, out, "--only", "7:1", "--set", "run.chunk=2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [p.parent.name for p in sorted(out.glob("data/*/*.png"))] == ["7", "7"]
+    wrong = distil(model, out, "--only", "cat", "--set", "run.chunk=2")
+    assert wrong.returncode == 1
+    assert "--only 'cat'" in wrong.stderr
+
+
+def test_several_seeds(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    done = distil(model, out, "--seeds", "0,3", "--json")
+    record = json.loads(done.stdout)
+    assert [s["out"] for s in record["sets"]] == [str(out / "seed-0"), str(out / "seed-3")]
+    assert record["images"] == 40
+    assert files_of(out / "seed-0") != files_of(out / "seed-3")
+
+
+def test_train_then_distil_ones_own_folder(tmp_path: Path) -> None:
+    for label, name in enumerate(("cats & dogs", "bullet train")):
+        for i in range(4):
+            (tmp_path / "mine" / name).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (10, 9), (60 * i, 90 * label, 30)).save(tmp_path / "mine" / name / f"{i}.jpg")
+    small = ["--size", 8, "--steps", 2, "--set", "train.width=16", "--set", "train.depth=2", "--set", "train.heads=2"]
+    made = dap("train", tmp_path / "mine", "--out", tmp_path / "m", *small, "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["steps"] == 2
+    words = ["distill", tmp_path / "mine", "--backbone", tmp_path / "m", "--ipc", 1, "--set", "sampling.steps=2"]
+    done = dap(*words, "--out", tmp_path / "d")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "d" / "data").iterdir()) == ["bullet+train", "cats & dogs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["digits:train", "--ipc", "0"], "images per class must be 1"),
+        (["digits:train", "--ipc", "100000"], "images per class must be 1 to 5000"),
+        (["digits:train", "--backbone", "digit"], "did you mean 'digits'"),
+        (["digits:train", "--guidance", "dab"], "did you mean 'dap'"),
+        (["digits:train", "--set", "guidance.tap=block.9"], "unknown tap of"),
+        (["digits:train", "--set", "guidance.kernel=lineer"], "did you mean 'linear'"),
+        (["digits:train", "--set", "guidance.strenght=1"], "did you mean 'strength'"),
+        (["digits:train", "--set", "sampling.stepz=1"], "did you mean 'steps'"),
+        (["digits:train", "--set", "guidance.reference_size=5000"], "5000 were asked for"),
+        (["digits", "--ipc", "1"], "digits:train or digits:test"),
+        (["nowhere", "--ipc", "1"], "nowhere"),
+        (["digits:train", "--device", "cuda:99"], "cannot be used here"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    words: list[str], says: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = [] if "--backbone" in words else ["--backbone", model]
+    monkeypatch.chdir(tmp_path)
+    done = dap("distill", *words, *backbone, "--out", tmp_path / "d")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_output_that_is_a_file_or_somebody_elses_is_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in distil(model, tmp_path / "file").stderr
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    refused = distil(model, tmp_path / "full")
+    assert refused.returncode == 1
+    assert "thesis.tex" in refused.stderr
+    assert sorted(os.listdir(tmp_path / "full")) == ["thesis.tex"]
+
+
+def test_usage_errors_exit_with_two() -> None:
+    assert dap("distill").returncode == 2
+    assert dap("destill").returncode == 2

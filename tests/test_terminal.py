@@ -1,0 +1,49 @@
+"""What a person sees."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from dap.terminal import Talk, accuracy_table, duration, percent
+
+
+def test_durations_are_said_as_people_say_them() -> None:
+    assert [duration(s) for s in (0, 8.4, 200, 7500)] == ["0 s", "8 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_accuracies_are_fractions_until_they_are_shown() -> None:
+    assert percent({"mean": 0.8731, "sd": 0.0124}) == "87.3 ± 1.2"
+    assert percent({"mean": 1.0, "sd": None}) == "100.0"
+
+
+def test_the_table_has_the_headline_before_the_best() -> None:
+    row = {"set": "[red]d", "ipc": None, "network": "convnet-3", "repeats": 2, "seconds": 1.25}
+    spread = {"mean": 0.5, "sd": 0.1}
+    table = accuracy_table("t", [{**row, "last": spread, "best": {"mean": 0.6, "sd": None}}])
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.index("last %") < text.index("best %")
+    assert "50.0 ± 10.0" in text
+    assert "all" in text
+    assert "[red]d" in text, "names are shown as they stand"
+
+
+def test_on_a_pipe_progress_is_plain_lines_and_rare(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1.0, 11.0, 12.0, 22.0])
+    monkeypatch.setattr("dap.terminal.time.monotonic", lambda: next(clock))
+    with Talk().progress("distil", 100) as meter:
+        for done in (0, 10, 11, 20):
+            meter.at(done, "so far")
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines == ["distil: 10 of 100, 1 min 39 s left, so far", "distil: 20 of 100, 1 min 28 s left, so far"]
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    talk = Talk(quiet=True)
+    talk.say("hello")
+    talk.result({"a": 1}, "text")
+    assert capsys.readouterr() == ("", "")
