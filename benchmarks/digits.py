@@ -3,7 +3,8 @@
     python benchmarks/digits.py [--work DIR] [--seeds 5] [--table]
 
 Every set is generated from seeds 0 .. n-1 and judged with 2 training seeds; rows are kept as they are measured, so
-running it again goes on. The real features of a seed are extracted once and shared by all methods (they do not depend on them).
+running it again goes on. The real features of a seed are extracted once and shared by all methods, which they do not
+depend on.
 """
 
 from __future__ import annotations

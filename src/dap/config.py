@@ -180,6 +180,7 @@ class TrainConfig:
             self.width % self.heads == 0,
             f"train.width {self.width} is not a multiple of train.heads {self.heads}",
         )
+        require(self.width % 4 == 0, f"train.width is {self.width}; use a multiple of 4, for the position embedding")
         require(
             self.schedule in ("cosine", "constant"),
             f"train.schedule is {self.schedule!r}; use 'cosine' or 'constant'",

@@ -140,6 +140,7 @@ def open_job(config: Config, out: str | Path) -> Job:
         cfg_scale=config.backbone.cfg_scale or 1.0,
         cfg_channels=config.backbone.cfg_channels,
         micro_batch=micro_batch,
+        class_names=source.class_names,
     )
     record = _record(config, source, backbone, guidance, classes)
     out = Path(out).expanduser()

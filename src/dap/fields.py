@@ -59,9 +59,15 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
         return None
     elif isinstance(hint, type) and type(value) is hint:
         return value
-    names = (
-        " or ".join(getattr(a, "__name__", str(a)) for a in args if a is not type(None))
-        if args
-        else getattr(hint, "__name__", str(hint))
-    )
-    raise ConfigError(f"{where} is {value!r}; it must be {names}")
+    raise ConfigError(f"{where} is {value!r}; it must be {_said(hint)}")
+
+
+def _said(hint: Any) -> str:
+    """A type in words: `str or a list of float`."""
+    origin, args = typing.get_origin(hint), [a for a in typing.get_args(hint) if a not in (type(None), ...)]
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_said(a) for a in args)
+    if origin is tuple:
+        count = "" if ... in typing.get_args(hint) else f"{len(args)} "
+        return f"a list of {count}{_said(args[0])}"
+    return getattr(hint, "__name__", str(hint))

@@ -18,7 +18,7 @@ from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
 from dap.data import Source
 
-KEPT_CLASSES = 16  # encoded classes held in memory: a chunk's own are asked for again at every step
+KEPT_BYTES = 2 * 10**9  # of encoded classes: a chunk's own are asked for again at every step
 
 
 class Reference:
@@ -80,7 +80,7 @@ class Reference:
             images = self.source.images(label)
             parts = [self.backbone.encode(part.float() / 255) for part in images.split(self.rows)]
             self._latents[label] = torch.cat(parts)
-            while len(self._latents) > KEPT_CLASSES:
+            while len(self._latents) > 1 and sum(x.nbytes for x in self._latents.values()) > KEPT_BYTES:
                 self._latents.popitem(last=False)
         self._latents.move_to_end(label)
         return self._latents[label]

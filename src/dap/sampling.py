@@ -50,6 +50,7 @@ class Sampler:
     cfg_scale     classifier-free guidance; 1 runs no null rows
     cfg_channels  how many channels it touches, "all" or the first n
     micro_batch   rows of every forward pass
+    class_names   of the dataset, for messages
     """
 
     backbone: Backbone
@@ -58,6 +59,7 @@ class Sampler:
     cfg_scale: float
     cfg_channels: int | str
     micro_batch: int
+    class_names: tuple[str, ...] = ()
 
 
 def trajectory(sampler: Sampler, units: Sequence[Unit], guided: Guided | None) -> Iterator[State]:
@@ -77,7 +79,7 @@ def trajectory(sampler: Sampler, units: Sequence[Unit], guided: Guided | None) -
             x_prev = x_prev + guided.shift(
                 Step(index, count, t, tuple(units), x_t, x_prev, forward.features, forward.pull_back)
             )
-        _check_finite(x_prev, units, index, count, guided)
+        _check_finite(x_prev, sampler, units, index, guided)
         x_t = x_prev
         yield State(index, count, x_t)
 
@@ -142,15 +144,16 @@ def _padded(x: Tensor, rows: int) -> Tensor:
     return x.clone() if len(x) == rows else torch.cat([x, x[-1:].expand(rows - len(x), *x.shape[1:])])
 
 
-def _check_finite(x: Tensor, units: Sequence[Unit], index: int, count: int, guided: Guided | None) -> None:
+def _check_finite(x: Tensor, sampler: Sampler, units: Sequence[Unit], index: int, guided: Guided | None) -> None:
     good = torch.isfinite(x).flatten(1).all(1)
     if bool(good.all()):
         return
-    unit = units[int((~good).nonzero()[0])]
+    unit, count = units[int((~good).nonzero()[0])], len(sampler.chain.timesteps)
+    name = sampler.class_names[unit.label] if sampler.class_names else unit.label
     remedy = (
         "lower guidance.strength or guidance.gamma" if guided else "check the checkpoint, or lower backbone.cfg_scale"
     )
     raise SamplingError(
-        f"image {unit.label}:{unit.index} is not finite after step {index + 1} of {count} "
+        f"image {name}:{unit.index} is not finite after step {index + 1} of {count} "
         f"({int((~good).sum())} of {len(x)} images); {remedy}"
     )

@@ -105,7 +105,7 @@ def test_an_interrupted_run_leaves_no_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(record_module.os, "replace", full_disk)
-    with pytest.raises(StoreError, match=r"cannot write .*No space left"):
+    with pytest.raises(StoreError, match="the disk is full"):
         quick([out], held_out)
     assert list((out / "evaluation").iterdir()) == []
 

@@ -70,14 +70,16 @@ class DiTBackbone:
         _check_channels(name, self.latent_shape[0], self.vae)
 
     def weights_digest(self) -> str:
-        """sha256 over the weight files; over the tensors themselves when the model was made in memory."""
-        total = sha256()
+        """sha256 over the noise schedule and the weight files; over the tensors when the model was made in memory."""
+        schedule = {key: value for key, value in dict(self.schedule).items() if not key.startswith("_")}
+        total = sha256(json.dumps(schedule, sort_keys=True, default=str).encode())
         for path in self._files:
             with path.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     total.update(block)
         if not self._files:
-            for key, value in sorted(self.transformer.state_dict().items()):
+            models = [self.transformer] if self.vae is None else [self.transformer, self.vae]
+            for key, value in sorted(item for model in models for item in model.state_dict().items()):
                 total.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         return total.hexdigest()
 

@@ -78,6 +78,7 @@ def train(
     state = work / "state.pt"
     if state.exists():
         trainer.restore(_load_state(state))
+    _keep_losses(work / "loss.csv", trainer.step)
     for progress in run(trainer):
         yield _record(progress, trainer, parts, work)
     trainer.model.load_state_dict(trainer.ema)
@@ -123,7 +124,7 @@ def _claim(out: Path, what: Mapping[str, Any]) -> Path:
             )
         return work
     try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(p.name != "training" for p in out.iterdir())):
             raise StoreError(f"{out} exists and is not an unfinished training; choose another --out")
         work.mkdir(parents=True, exist_ok=True)
         sweep(work)
@@ -175,6 +176,10 @@ def _load(data: Source, vae: Any, device: str) -> tuple[Tensor, Tensor]:
     labels = torch.cat([torch.full((n,), label) for label, n in enumerate(data.counts)])
     if vae is None:
         return images, labels
+    if images.shape[1] != vae.config.in_channels:
+        raise DataError(
+            f"the VAE takes {vae.config.in_channels} channels, {data.name} has {images.shape[1]}; set data.mode=RGB"
+        )
     vae = vae.to(device)
     with torch.no_grad():
         parts = [
@@ -197,6 +202,13 @@ def _record(progress: Progress, trainer: Trainer, parts: Parts, work: Path) -> P
         torch.save(trainer.state(), stream)
         write_whole(work / "state.pt", stream.getvalue())
     return progress
+
+
+def _keep_losses(path: Path, step: int) -> None:
+    """Drops the lines behind the saved step: a killed run wrote them, and they will be written again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= step]
+    write_whole(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _sample_grid(trainer: Trainer, parts: Parts, path: Path) -> Path:

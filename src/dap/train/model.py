@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import nn
@@ -110,7 +111,9 @@ def save_pipeline(
     settings = dict(scheduler) if scheduler else {**LINEAR_BETAS, "clip_sample": vae is None}
     DDPMScheduler.from_config(settings).save_pretrained(out / "scheduler")
     if vae is not None and not (out / "vae").exists():
-        shutil.copytree(vae / "vae" if (vae / "vae").is_dir() else vae, out / "vae")
+        partial = out / f".dap-{uuid4().hex}.tmp"
+        shutil.copytree(vae / "vae" if (vae / "vae").is_dir() else vae, partial)
+        partial.rename(out / "vae")
     write_json(out / "dap.json", {"dap": __version__, "class_names": list(class_names), **record})
     index = {
         "_class_name": "DiTPipeline",
