@@ -144,6 +144,7 @@ class TrainConfig:
 
     size          side of the training images in pixels; None: the images' own where they agree
     schedule      cosine (to 0) or constant, both after `warmup` steps
+    patch         side of a token in pixels (or latents); None: size / 8 (or the next divisor), 64 tokens
     clip          largest gradient norm
     ema           decay of the averaged weights that are saved
     label_dropout share of rows trained without their label, so that classifier-free guidance works
@@ -152,9 +153,9 @@ class TrainConfig:
     tap           recommended tap of the guidance, likewise; None: block 0.28 x depth
     """
 
-    steps: int = 20_000
-    batch: int = 128
-    rate: float = 3e-4
+    steps: int = 10_000
+    batch: int = 64
+    rate: float = 5e-4
     schedule: str = "cosine"
     warmup: int = 200
     weight_decay: float = 0.0
@@ -163,7 +164,7 @@ class TrainConfig:
     width: int = 128
     depth: int = 6
     heads: int = 4
-    patch: int = 2
+    patch: int | None = None
     ema: float = 0.999
     label_dropout: float = 0.1
     flip: bool = True
@@ -174,12 +175,13 @@ class TrainConfig:
     tap: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "width", "depth", "heads", "patch", "save_every", "sample_every"):
+        for name in ("steps", "batch", "width", "depth", "heads", "save_every", "sample_every"):
             require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; use 1 or more")
         require(
             self.width % self.heads == 0,
             f"train.width {self.width} is not a multiple of train.heads {self.heads}",
         )
+        require(self.patch is None or self.patch >= 1, f"train.patch is {self.patch}; use 1 or more")
         require(self.width % 4 == 0, f"train.width is {self.width}; use a multiple of 4, for the position embedding")
         require(
             self.schedule in ("cosine", "constant"),

@@ -117,8 +117,10 @@ class Job:
         raise ConfigError(f"--only {text!r}: write CLASS or CLASS:INDEX with a class such as {names[0]!r}")
 
 
-def open_job(config: Config, out: str | Path) -> Job:
+def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], None] | None = None) -> Job:
     """Checks data, classes, backbone, guidance and output directory, and plans; samples nothing, writes nothing.
+
+    on_check  called with (real images read, real images in all) while they are checked
 
     Raises: ConfigError, DataError, BackboneError, StoreError, each with what to type.
     """
@@ -130,7 +132,8 @@ def open_job(config: Config, out: str | Path) -> Job:
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     if guidance is not None:
         guidance = guidance.resolved(backbone)
-        source = _real_images(source, config, backbone, getattr(guidance, "reference_size", None))
+        limit = getattr(guidance, "reference_size", None)
+        source = _real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
     config = _resolved(config, backbone)
     micro_batch = config.run.micro_batch or 1
     sampler = Sampler(
@@ -184,13 +187,13 @@ def summary(job: Job, seconds: float) -> dict[str, Any]:
 
 
 def _real_images(source: Source, config: Config, backbone: Backbone, limit: int | None) -> Source:
-    """The real images that the guidance sees, in the backbone's format, each one readable."""
+    """The real images that the guidance sees, in the backbone's format."""
     source = source.with_format(size=backbone.image_size, mode=config.data.mode or backbone.image_mode)
     if source.mode != backbone.image_mode:
         raise ConfigError(f"data.mode is {source.mode!r}, but {backbone.name} works on {backbone.image_mode!r} images")
     if limit is not None:
         source = source.select(limit, config.run.seed)
-    return source.checked(config.data.on_bad_image)
+    return source
 
 
 def _resolved(config: Config, backbone: Backbone) -> Config:

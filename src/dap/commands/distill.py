@@ -47,7 +47,8 @@ def run_distill(
 def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Talk) -> tuple[dict[str, Any], str]:
     """One set."""
     began = time.perf_counter()
-    job = open_job(config, out)
+    with talk.progress("check images", 0) as meter:
+        job = open_job(config, out, lambda done, total: meter.at(done, total=total))
     if job.source.skipped:
         names = ", ".join(key for key, _ in job.source.skipped[:5])
         talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")

@@ -18,7 +18,8 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
     data = config.data
     mode = data.mode
     source = open_dataset(data.source, split=data.split, subset=data.subset, mode=mode)
-    source = source.checked(data.on_bad_image)
+    with talk.progress("check images", sum(source.counts)) as meter:
+        source = source.checked(data.on_bad_image, lambda done, total: meter.at(done))
     talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
     loss, rate = None, 0.0
     with talk.progress("train", config.train.steps) as meter:

@@ -27,9 +27,10 @@ def new_dit(config: TrainConfig, *, channels: int, size: int, classes: int) -> A
     """
     from diffusers import DiTTransformer2DModel
 
-    if size % config.patch:
+    patch = config.patch or default_patch(size)
+    if size % patch:
         raise ConfigError(
-            f"train.patch {config.patch} does not divide the side {size}; use a divisor, e.g. --set train.patch=1"
+            f"train.patch {patch} does not divide the side {size}; use a divisor, e.g. --set train.patch=1"
         )
     model = DiTTransformer2DModel(
         num_attention_heads=config.heads,
@@ -37,7 +38,7 @@ def new_dit(config: TrainConfig, *, channels: int, size: int, classes: int) -> A
         in_channels=channels,
         num_layers=config.depth,
         sample_size=size,
-        patch_size=config.patch,
+        patch_size=patch,
         num_embeds_ada_norm=classes,
         norm_eps=1e-6,
     )
@@ -58,6 +59,11 @@ def new_dit(config: TrainConfig, *, channels: int, size: int, classes: int) -> A
     for last in (model.proj_out_1, model.proj_out_2):
         nn.init.zeros_(last.weight)
     return drop_labels_ourselves(model)
+
+
+def default_patch(size: int) -> int:
+    """The largest divisor of `size` that is at most size / 8: 64 tokens at 8, 16, 32 and 64 pixels."""
+    return next(patch for patch in range(max(1, size // 8), 0, -1) if size % patch == 0)
 
 
 def drop_labels_ourselves(model: Any) -> Any:

@@ -1,0 +1,139 @@
+"""Jobs from end to end: what the classes mean, what may grow, what is refused before anything is sampled."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dap.config import load_config
+from dap.data import open_dataset
+from dap.distillation import distill, open_job
+from dap.errors import ConfigError, DataError, SamplingError, StoreError
+from dap.testing import save_tiny_dit, tiny_dit
+
+NAMES = ("ant", "bee", "cat")
+UNGUIDED: dict[str, Any] = {"name": "none"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_dit(tmp_path_factory.mktemp("m") / "dit", tiny_dit(classes=3, class_names=NAMES)))
+
+
+def photos(where: Path, names: tuple[str, ...] = NAMES, count: int = 4) -> str:
+    for label, name in enumerate(sorted(names)):
+        (where / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.random.default_rng(100 * label + i).integers(0, 256, (9, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(where / name / f"{i}.png")
+    return str(where)
+
+
+def make(data: str, model: str, out: Path, guidance: dict[str, Any] | None = None, **run: Any) -> Path:
+    config = load_config(
+        data={"source": data},
+        backbone={"name": model},
+        sampling={"steps": 3},
+        guidance=guidance or {"name": "dap"},
+        run={"ipc": 2, "micro_batch": 2, **run},
+    )
+    distill(config, out)
+    return out
+
+
+def pixels(out: Path, name: str) -> list[bytes]:
+    return [p.read_bytes() for p in sorted((out / "data" / name).glob("*.png"))]
+
+
+@pytest.mark.parametrize("guidance", [UNGUIDED, {"name": "dap"}], ids=["none", "dap"])
+def test_classes_mean_the_same_in_whatever_order_the_backbone_has_them(
+    guidance: dict[str, Any], model: str, tmp_path: Path
+) -> None:
+    """A backbone with its label table permuted and its names with it must make the same images for the same names."""
+    turned = tiny_dit(classes=3, class_names=NAMES)
+    order = [2, 0, 1]
+    for block in turned.transformer.transformer_blocks:
+        table = block.norm1.emb.class_embedder.embedding_table.weight
+        table.data[:3] = table.data[order].clone()
+    other = tiny_dit(classes=3, class_names=tuple(NAMES[i] for i in order))
+    other.transformer.load_state_dict(turned.transformer.state_dict())
+    elsewhere = str(save_tiny_dit(tmp_path / "turned", other))
+    data = photos(tmp_path / "photos")
+    one, two = make(data, model, tmp_path / "a", guidance), make(data, elsewhere, tmp_path / "b", guidance)
+    for name in NAMES:
+        assert pixels(one, name) == pixels(two, name)
+    assert pixels(one, "ant") != pixels(one, "bee")
+
+
+def test_ipc_grows_in_place_when_nothing_couples(model: str, tmp_path: Path) -> None:
+    data, paper = photos(tmp_path / "photos"), {"name": "dap-paper", "gamma": 0.1}
+    grown = make(data, model, tmp_path / "grown", paper)
+    first = pixels(grown, "bee")
+    make(data, model, grown, paper, ipc=5)
+    assert pixels(grown, "bee")[:2] == first
+    assert pixels(grown, "bee") == pixels(make(data, model, tmp_path / "at-once", paper, ipc=5), "bee")
+    with pytest.raises(ConfigError, match="ipc is 3"):
+        make(data, model, grown, paper, ipc=3)
+
+
+def test_ipc_does_not_grow_in_place_when_images_couple(model: str, tmp_path: Path) -> None:
+    out = make(photos(tmp_path / "photos"), model, tmp_path / "d")
+    with pytest.raises(StoreError, match=r"run\.ipc: 2 there, 5 asked"):
+        make(str(tmp_path / "photos"), model, out, ipc=5)
+
+
+def test_an_image_depends_on_its_class_alone(model: str, tmp_path: Path) -> None:
+    """Neither on the other classes of the dataset nor on how images are cut into chunks."""
+    all_three = make(photos(tmp_path / "three"), model, tmp_path / "a")
+    two = make(photos(tmp_path / "two", ("ant", "bee")), model, tmp_path / "b")
+    cut = make(str(tmp_path / "three"), model, tmp_path / "c", chunk=2)
+    for name in ("ant", "bee"):
+        assert pixels(all_three, name) == pixels(two, name) == pixels(cut, name)
+
+
+def test_scale_zero_is_unguided_bit_for_bit(model: str, tmp_path: Path) -> None:
+    data = photos(tmp_path / "photos")
+    none = make(data, model, tmp_path / "none", UNGUIDED)
+    zero = make(data, model, tmp_path / "zero", {"name": "dap", "strength": 0.0})
+    some = make(data, model, tmp_path / "some", {"name": "dap", "strength": 0.3})
+    assert pixels(none, "cat") == pixels(zero, "cat") != pixels(some, "cat")
+
+
+def test_a_truncated_image_fails_before_sampling_or_is_skipped_and_recorded(model: str, tmp_path: Path) -> None:
+    data = photos(tmp_path / "photos")
+    broken = tmp_path / "photos" / "bee" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"bee/1\.png.*on-bad-image skip"):
+        make(data, model, tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+    skipping = {"source": data, "on_bad_image": "skip"}
+    config = load_config(data=skipping, backbone={"name": model}, sampling={"steps": 2}, run={"ipc": 1})
+    job = open_job(config, tmp_path / "d")
+    assert job.record["real_images"]["counts"] == [4, 3, 4]
+    assert job.record["real_images"]["skipped"][0][0] == "bee/1.png"
+
+
+def test_classes_the_backbone_does_not_know_are_refused_or_mapped(model: str, tmp_path: Path) -> None:
+    data = photos(tmp_path / "photos", ("ants", "bee", "cat"))
+    with pytest.raises(DataError, match=r"'ants'.*'ant'.*class-map"):
+        make(data, model, tmp_path / "d")
+    (tmp_path / "map.csv").write_text("dataset_class,backbone_class\nants,ant\n")
+    config = load_config(
+        data={"source": data, "class_map": str(tmp_path / "map.csv")}, backbone={"name": model}, sampling={"steps": 1}
+    )
+    assert open_job(config, tmp_path / "d").sampler.classes == (0, 1, 2)
+
+
+def test_numbers_that_are_not_finite_name_the_image_and_leave_no_set(model: str, tmp_path: Path) -> None:
+    with pytest.raises(SamplingError, match=r"image ant:0 is not finite after step 1 of 3.*lower guidance"):
+        make(photos(tmp_path / "photos"), model, tmp_path / "d", {"name": "dap-paper", "gamma": 1e39})
+    assert not list((tmp_path / "d").rglob("*.png"))
+
+
+def test_a_distilled_set_is_a_dataset_with_the_sources_labels(model: str, tmp_path: Path) -> None:
+    out = make(photos(tmp_path / "photos"), model, tmp_path / "d")
+    source = open_dataset(str(out))
+    assert source.class_names == NAMES
+    assert source.counts == (2, 2, 2)

@@ -1,0 +1,99 @@
+"""Every block of the README runs, every recipe in configs/ loads, every make target that is named exists."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dap.cli import app
+from dap.config import Config, load_config
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+SHORTER = {  # what a test adds so that a command takes seconds; the command itself stays as the README has it
+    "train": "--steps 2 --set train.width=16 --set train.depth=2 --set train.heads=2 --set train.patch=8",
+    "distill": "--set sampling.steps=2",
+    "evaluate": "--set evaluation.epochs_scale=0.003 --repeats 1",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return [text for kind, text in BLOCKS if kind == language]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder `photos` with train and test, and the working directory beside it."""
+    for split, count in (("train", 12), ("test", 3)):
+        for label, name in enumerate(("harbour", "meadow")):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (40, 36), (20 * i, 200 * label, 90)).save(folder / f"{i}.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(line: str) -> None:
+    words = shlex.split(line)
+    assert words[0] == "dap"
+    result = CliRunner().invoke(app, [*words[1:], *shlex.split(SHORTER.get(words[1], ""))])
+    assert result.exit_code == 0, f"{line}\n{result.output}"
+
+
+def test_every_kind_of_block_is_known() -> None:
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python", "bibtex"}
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("bash") if "make" in b])
+def test_make_targets_exist(block: str) -> None:
+    for line in block.strip().splitlines():
+        command = line.partition("#")[0].split()
+        done = subprocess.run([*command, "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("bash") if "dap " in b])
+def test_commands_run_as_they_stand(block: str, photos: Path) -> None:
+    for line in block.strip().splitlines():
+        run(line)
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_blocks_run(block: str, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(photos))
+    (photos / "my_guidance.py").write_text(block)
+    command = re.search(r"used by: (dap .*)", block)
+    if command is None:
+        exec(compile(block, "README.md", "exec"), {})
+        return
+    run(command.group(1))
+    sys.modules.pop("my_guidance")
+
+
+def test_what_the_readme_links_to_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.name)
+def test_recipes_load_and_name_an_expected_number(path: Path) -> None:
+    assert isinstance(load_config(path), Config)
+    assert re.search(r"#.*[Ee]xpect.*\d", path.read_text(encoding="utf-8")), "say what number to expect"
+
+
+def test_the_embedded_checkpoint_is_what_its_recipe_makes() -> None:
+    import json
+
+    from dap.backbones import EMBEDDED
+
+    record = json.loads((EMBEDDED["digits"] / "dap.json").read_text())
+    recipe = load_config(ROOT / "configs" / "train_digits.toml").train
+    assert record["training"]["train"] == vars(recipe)
+    weights = EMBEDDED["digits"] / "transformer" / "diffusion_pytorch_model.safetensors"
+    assert weights.stat().st_size < 4.5e6
