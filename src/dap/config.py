@@ -6,7 +6,6 @@ it does not know for the guidance itself, whose options are the fields of its ow
 
 from __future__ import annotations
 
-import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.errors import ConfigError, unknown
-from dap.fields import as_record, build, digest, require
+from dap.fields import as_record, build, digest, parse_overrides, read_toml, require
 
 __all__ = [
     "BackboneConfig",
@@ -228,7 +227,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), *
     """
     merged: dict[str, dict[str, Any]] = {}
     known = {f.name for f in fields(Config)}
-    for layer in (_read_toml(path), _parse_overrides(overrides), tables):
+    for layer in (read_toml(path), parse_overrides(overrides), tables):
         for table, values in layer.items():
             require(table in known, unknown("config table", table, known))
             require(isinstance(values, Mapping), f"{table} is {values!r}; it is a table of settings, e.g. [{table}]")
@@ -238,31 +237,3 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), *
         options = dict(merged["guidance"])
         merged["guidance"] = {"name": options.pop("name", "dap"), "options": {**options.pop("options", {}), **options}}
     return Config(**{table: build(types_of[table], values, table) for table, values in merged.items()})
-
-
-def _read_toml(path: str | Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{str(path)!r} is not valid TOML: {error}") from None
-
-
-def _parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
-    out: dict[str, dict[str, Any]] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        table, dot, name = key.strip().partition(".")
-        require(
-            bool(equals and dot and table and name),
-            f"--set {text!r}: write it as table.key=value, e.g. guidance.strength=0.2",
-        )
-        try:
-            parsed = tomllib.loads(f"v = {value.strip()}")["v"]
-        except tomllib.TOMLDecodeError:
-            parsed = value.strip()  # a bare word is a string: --set guidance.kernel=rbf
-        out.setdefault(table, {})[name] = parsed
-    return out

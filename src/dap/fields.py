@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dap.errors import ConfigError, unknown
@@ -19,6 +21,36 @@ def require(ok: bool, message: str) -> None:
     """Raise ConfigError(message) unless `ok`."""
     if not ok:
         raise ConfigError(message)
+
+
+def read_toml(path: str | Path | None) -> dict[str, Any]:
+    """The tables of a TOML file, {} for None. Raises: ConfigError when it is missing or malformed."""
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {str(path)!r}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} is not valid TOML: {error}") from None
+
+
+def parse_overrides(overrides: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`table.key=value` lines as tables; a value is TOML, or else a bare word. Raises: ConfigError."""
+    out: dict[str, dict[str, Any]] = {}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        table, dot, name = key.strip().partition(".")
+        require(
+            bool(equals and dot and table and name),
+            f"--set {text!r}: write it as table.key=value, e.g. guidance.strength=0.2",
+        )
+        try:
+            parsed = tomllib.loads(f"v = {value.strip()}")["v"]
+        except tomllib.TOMLDecodeError:
+            parsed = value.strip()  # a bare word is a string: --set guidance.kernel=rbf
+        out.setdefault(table, {})[name] = parsed
+    return out
 
 
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
