@@ -14,17 +14,24 @@ from dap.train import train
 
 def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Talk) -> dict[str, Any]:
     """Trains, drawing progress; returns {"out", "steps", "loss", "images_per_second", "seconds"}."""
-    began = time.perf_counter()
-    data = config.data
-    mode = data.mode
-    source = open_dataset(data.source, split=data.split, subset=data.subset, mode=mode)
-    with talk.progress("check images", sum(source.counts)) as meter:
-        source = source.checked(data.on_bad_image, lambda done, total: meter.at(done))
+    began, data = time.perf_counter(), config.data
+    source = open_dataset(data.source, split=data.split, subset=data.subset, mode=data.mode)
     talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
     loss, rate = None, 0.0
-    with talk.progress("train", config.train.steps) as meter:
+    with (
+        talk.progress("check images", sum(source.counts)) as checking,
+        talk.progress("train", config.train.steps) as meter,
+    ):
         steps = train(
-            source, out, config.train, start=start, vae=config.backbone.vae, device=config.backbone.device, half=half
+            source,
+            out,
+            config.train,
+            start=start,
+            vae=config.backbone.vae,
+            device=config.backbone.device,
+            half=half,
+            on_bad_image=data.on_bad_image,
+            on_check=lambda done, total: checking.at(done),
         )
         for p in steps:
             loss, rate = p.loss, p.images_per_second

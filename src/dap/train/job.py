@@ -10,7 +10,7 @@ OUT/training/        config.json  what is trained on what: another configuration
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,16 @@ def train(
     vae: str | None = None,
     device: str = "auto",
     half: bool = False,
+    on_bad_image: str = "fail",
+    on_check: Callable[[int, int], None] | None = None,
 ) -> Iterator[Progress]:
     """Trains a DiT on `data` and writes a pipeline directory to `out`; yields `Progress` every few steps.
 
-    start   a DiT pipeline to go on from; its label table is fitted to the classes of `data` by name
-    vae     directory of a VAE: diffusion then runs in its latent space, else on pixels
-    half    write the final weights as fp16 (half the file; they are loaded as float32 all the same)
+    start         a DiT pipeline to go on from; its label table is fitted to the classes of `data` by name
+    vae           directory of a VAE: diffusion then runs in its latent space, else on pixels
+    half          write the final weights as fp16 (half the file; they are loaded as float32 all the same)
+    on_bad_image  "fail", or "skip" what cannot be read (listed in dap.json)
+    on_check      called with (images read, images in all) while they are checked
 
     Running it again with the same arguments goes on from the last saved step, and the final weights are those of an
     uninterrupted run on the same machine; a finished one is left as it is.
@@ -69,7 +73,7 @@ def train(
     if begun is not None and not isinstance(begun, DiTBackbone):
         raise BackboneError(f"{start} is not a DiT; dap train goes on from a DiT pipeline directory")
     config = replace(config, size=config.size or (begun.image_size if begun else _common_side(data)))
-    data = data.with_format(size=config.size).checked("fail")
+    data = data.with_format(size=config.size).checked(on_bad_image, on_check)
     what = {"train": as_record(config), "data": data.digest, "from": start, "vae": vae}
     work = _claim(out, what)
     if (out / "model_index.json").exists():
@@ -81,23 +85,24 @@ def train(
     _keep_losses(work / "loss.csv", trainer.step)
     for progress in run(trainer):
         yield _record(progress, trainer, parts, work)
+    trained = {**what, "skipped": [key for key, _ in data.skipped]}
+    _finish(out, trainer, parts, trained, torch.float16 if half else torch.float32)
+    state.unlink(missing_ok=True)
+
+
+def _finish(out: Path, trainer: Trainer, parts: Parts, trained: dict[str, Any], dtype: torch.dtype) -> None:
+    """Saves the averaged weights as a pipeline, with how they were trained."""
+    trained |= {"digest": digest(trained), "images": len(trainer.x_0), "seconds": round(trainer.seconds, 1)}
     trainer.model.load_state_dict(trainer.ema)
-    trained = {
-        **what,
-        "digest": digest(what),
-        "images": len(trainer.x_0),
-        "seconds": round(trainer.seconds, 1),
-    }
     save_pipeline(
         out,
         trainer.model,
         parts.class_names,
-        record={"cfg_scale": config.cfg_scale, "tap": config.tap, "training": trained},
+        record={"cfg_scale": trainer.config.cfg_scale, "tap": trainer.config.tap, "training": trained},
         scheduler=parts.scheduler,
         vae=parts.vae_directory,
-        dtype=torch.float16 if half else torch.float32,
+        dtype=dtype,
     )
-    state.unlink(missing_ok=True)
 
 
 def _common_side(data: Source) -> int:
