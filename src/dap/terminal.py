@@ -78,7 +78,8 @@ class Meter:
 
     def at(self, done: float, note: str = "", total: float | None = None) -> None:
         """`done` of the total is behind us; `note` is whatever else is worth a word; a new `total` replaces the old."""
-        self._total = self._total if total is None else total
+        if total is not None and total != self._total:  # another phase: its rate is its own
+            self._total, self._first, self._began = total, None, time.monotonic()
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, completed=done, total=self._total, note=note)
             return

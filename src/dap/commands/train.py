@@ -18,10 +18,7 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
     source = open_dataset(data.source, split=data.split, subset=data.subset, mode=data.mode)
     talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
     loss, rate = None, 0.0
-    with (
-        talk.progress("check images", sum(source.counts)) as checking,
-        talk.progress("train", config.train.steps) as meter,
-    ):
+    with talk.progress("train", config.train.steps) as meter:
         steps = train(
             source,
             out,
@@ -31,11 +28,11 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
             device=config.backbone.device,
             half=half,
             on_bad_image=data.on_bad_image,
-            on_check=lambda done, total: checking.at(done),
+            on_check=lambda done, total: meter.at(done, "checking images", total=total),
         )
         for p in steps:
             loss, rate = p.loss, p.images_per_second
-            meter.at(p.step, f"loss {loss:.4f}, {rate:.0f} images/s")
+            meter.at(p.step, f"loss {loss:.4f}, {rate:.0f} images/s", total=p.steps)
             if p.samples is not None:
                 talk.say(f"samples after step {p.step}: {p.samples}")
     seconds = time.perf_counter() - began
