@@ -60,6 +60,7 @@ class Trainer:
         self, model: Any, x_0: Tensor, labels: Tensor, config: TrainConfig, alpha_bar: Tensor, device: str
     ) -> None:
         self.config, self.device, self.step, self.seconds = config, torch.device(device), 0, 0.0
+        self.saved_at = time.monotonic()
         self.model = model.to(self.device).train()
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.x_0, self.labels = x_0.to(self.device), labels.to(self.device)

@@ -10,6 +10,7 @@ OUT/training/        config.json  what is trained on what: another configuration
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from dap.train.model import LINEAR_BETAS, new_dit, save_pipeline, with_label_tab
 from dap.types import Unit
 
 GRID_IMAGES, GRID_STEPS = 8, 25
+SAVE_SECONDS = 300  # a slow machine saves more often than every `save_every` steps; when does not matter to the weights
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,8 @@ def _record(progress: Progress, trainer: Trainer, parts: Parts, work: Path) -> P
     if progress.step % config.sample_every == 0 or last:
         path = work / "samples" / f"{progress.step:07d}.png"
         progress = replace(progress, samples=_sample_grid(trainer, parts, path))
-    if progress.step % config.save_every == 0 or last:
+    if progress.step % config.save_every == 0 or last or time.monotonic() - trainer.saved_at > SAVE_SECONDS:
+        trainer.saved_at = time.monotonic()
         stream = io.BytesIO()
         torch.save(trainer.state(), stream)
         write_whole(work / "state.pt", stream.getvalue())
