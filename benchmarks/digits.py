@@ -117,7 +117,8 @@ def table(results: Results) -> str:
             texts = []
             for column in columns:
                 mean, error = mean_and_error(cells[column]) if column in cells else (None, None)
-                texts.append("" if mean is None else f"{100 * mean:.1f} ± {100 * error:.1f}")
+                spread = "" if error is None else f" ± {100 * error:.1f}"
+                texts.append("" if mean is None else f"{100 * mean:.1f}{spread}")
             lines.append(f"| {method} | " + " | ".join(texts) + f" | {max(map(len, cells.values()))} |")
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,7 @@
 
     job = open_job(config, out)        everything that can fail is checked here, before any sampling
     for event in job.render(): ...     one event a reverse step; chunks are committed as they finish
-    job.finish()                       manifest and dataset card
+                                       and the manifest and the dataset card follow
 
 `distill` does all three. Run it again to go on; another configuration into the same directory is refused.
 """
@@ -101,10 +101,14 @@ class Job:
             if state is None:
                 raise AssertionError("a chain has at least one step")
             images = torch.cat([self.backbone.decode(x) for x in state.x.split(self.sampler.micro_batch)])
-            store.commit(chunk, to_uint8(images), {"seconds": round(time.perf_counter() - began, 3)})
+            store.commit(chunk, to_uint8(images), self._facts(began))
             made += len(chunk.units)
             yield Event(number, len(missing), state.count, state.count, made, total)
         store.finish()
+
+    def _facts(self, began: float) -> dict[str, Any]:
+        """What a commit marker says besides its files."""
+        return {"seconds": round(time.perf_counter() - began, 3), "device": self.backbone.device.type}
 
     def chunks_with(self, text: str) -> tuple[Chunk, ...]:
         """The chunks that `--only CLASS` or `CLASS:INDEX` means. Raises ConfigError for what is not planned."""
@@ -135,6 +139,11 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         limit = getattr(guidance, "reference_size", None)
         source = _real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
     config = _resolved(config, backbone)
+    channels = config.backbone.cfg_channels
+    if channels != "all" and int(channels) > backbone.latent_shape[0]:
+        raise ConfigError(
+            f"backbone.cfg_channels is {channels}; {backbone.name} has {backbone.latent_shape[0]}, use 'all'"
+        )
     micro_batch = config.run.micro_batch or 1
     sampler = Sampler(
         backbone=backbone,
@@ -214,7 +223,9 @@ def _record(
     run: dict[str, Any] = {"seed": config.run.seed, "micro_batch": config.run.micro_batch}
     if guidance is not None and guidance.couples:
         run["ipc"] = config.run.ipc
-    chosen = {"name": "none"} if guidance is None else {"name": type(guidance).__name__, **as_record(guidance)}
+    kind = type(guidance)
+    name = "none" if guidance is None else f"{kind.__module__}:{kind.__qualname__}"
+    chosen = {"name": name, **({} if guidance is None else as_record(guidance))}
     determines = {
         "data": {
             "class_names": list(source.class_names),

@@ -17,7 +17,9 @@ from torch import Tensor
 from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
 from dap.data import Source
+from dap.errors import ConfigError
 
+FEATURE_BYTES = 8 * 10**9  # of one class at one step, all of which the energy needs at once
 KEPT_BYTES = 2 * 10**9  # of encoded classes: a chunk's own are asked for again at every step
 
 
@@ -72,6 +74,12 @@ class Reference:
             self.on_extract(len(rows))
             condition = self.backbone.condition([self.classes[label]] * len(rows))
             parts.append(self.backbone.tap_features(rows, t, condition, tap))
+            needed = parts[0][0].nbytes * len(x_0)
+            if needed > FEATURE_BYTES:
+                raise ConfigError(
+                    f"the features of {len(x_0)} real images at {tap} take {needed / 1e9:.0f} GB for each step; "
+                    f"use fewer: --set guidance.reference_size={int(len(x_0) * FEATURE_BYTES / needed)}"
+                )
         return torch.cat(parts)
 
     def latents(self, label: int) -> Tensor:

@@ -70,9 +70,10 @@ class DiTBackbone:
         _check_channels(name, self.latent_shape[0], self.vae)
 
     def weights_digest(self) -> str:
-        """sha256 over the noise schedule and the weight files; over the tensors when the model was made in memory."""
-        schedule = {key: value for key, value in dict(self.schedule).items() if not key.startswith("_")}
-        total = sha256(json.dumps(schedule, sort_keys=True, default=str).encode())
+        """sha256 over each part's settings and the weight files; over the tensors of a model made in memory."""
+        parts = [self.schedule, self.transformer.config, *([] if self.vae is None else [self.vae.config])]
+        settings = [{k: v for k, v in dict(part).items() if not k.startswith("_")} for part in parts]
+        total = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         for path in self._files:
             with path.open("rb") as stream:
                 while block := stream.read(1 << 20):
