@@ -28,7 +28,7 @@ class Reference:
 
     source   images in the backbone's size and mode, already checked; all of a class are used
     classes  classes[label] is the backbone's index of the dataset's class
-    rows     images of one forward pass
+    rows     most images of one forward pass; a class is cut into equal parts
     bank     features kept in memory for the next set of the same seed, up to `bank_bytes`; empty and off by default
     """
 
@@ -69,10 +69,10 @@ class Reference:
         x_0 = self.latents(label)
         noise = torch.randn(x_0.shape, generator=self._generator(label, index)).to(x_0.device)
         x_t = self.chain.noised(x_0, noise, t)
-        parts = []
-        for rows in x_t.split(self.rows):
+        condition = self.backbone.condition([self.classes[label]])  # one row that all share
+        parts: list[Tensor] = []
+        for rows in x_t.tensor_split(-(-len(x_t) // self.rows)):
             self.on_extract(len(rows))
-            condition = self.backbone.condition([self.classes[label]] * len(rows))
             parts.append(self.backbone.tap_features(rows, t, condition, tap))
             needed = parts[0][0].nbytes * len(x_0)
             if needed > FEATURE_BYTES:

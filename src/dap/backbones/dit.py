@@ -128,7 +128,8 @@ class DiTBackbone:
         return stop_at(self._layer(tap), lambda: self._eps(x, t, condition))
 
     def _eps(self, x: Tensor, t: int, condition: Tensor) -> Tensor:
-        timestep = torch.full((len(x),), t, dtype=torch.long, device=self.device)
+        # as many timesteps as conditions: a single pair is embedded once and broadcast over all rows
+        timestep = torch.full((len(condition),), t, dtype=torch.long, device=self.device)
         out: Tensor = self.transformer(x, timestep=timestep, class_labels=condition).sample
         return out[:, : self.latent_shape[0]]  # a learned variance sits behind the noise channels
 
