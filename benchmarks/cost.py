@@ -3,7 +3,8 @@
     python benchmarks/cost.py [--pairs 3] [--cfg 1.5]
 
 whole      guided sampling / unguided sampling of all 100 images, 50 DDPM steps, classifier-free guidance on,
-           with all real images of a class and with 32 of them; the encoding of the real images included
+           with all real images of a class and with 32 of them, for the preset's interval [0.5, 1] and, with all real
+           images, for the whole trajectory; the encoding of the real images included
 literal    one class of 10 images, a few steps: Algorithm 1 to the letter (the real features recomputed for every image
            at every step, one forward for the features and one for eps) / ours
 """
@@ -90,11 +91,16 @@ def literal(job: Job, steps: int) -> None:
 
 def whole(results: Results, pairs: int, cfg: float) -> None:
     """Guided / unguided, with all real images and with 32."""
-    for size in (None, 32):
-        key = f"whole, {'all real images' if size is None else f'{size} real images'}, cfg {cfg}"
+    cases: dict[str, dict[str, Any]] = {
+        "all real images": {},
+        "32 real images": {"reference_size": 32},
+        "all real images, interval [0, 1]": {"interval": [0.0, 1.0]},
+    }
+    for name, options in cases.items():
+        key = f"whole, {name}, cfg {cfg}"
         if key in results:
             continue
-        guidance = {"name": "dap"} if size is None else {"name": "dap", "reference_size": size}
+        guidance = {"name": "dap", **options}
         sample_all(job_of(cfg, {"name": "none"}, 3))
         rows = []
         for _ in range(pairs):
