@@ -168,7 +168,7 @@ class Broken(DiTBackbone):
     def predict(self, x: torch.Tensor, t: int, condition: torch.Tensor, tap: str | None = None) -> Prediction:
         given = super().predict(x, t, condition, tap)
         if self.how == "graph":
-            return Prediction(self._eps(x, t, condition), given.features)
+            return Prediction(self._output(x, t, condition), given.features)
         if self.how == "other eps" and tap:
             return Prediction(given.eps + 1e-4, given.features)
         if self.how == "detached" and given.features is not None:
