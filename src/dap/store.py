@@ -59,6 +59,12 @@ class Store:
         return cls.open(path).chunks if earlier_config(path, record) and (path / "plan.json").exists() else ()
 
     @classmethod
+    def micro_batch_in(cls, path: str | Path) -> int | None:
+        """Rows per forward pass of the plan in `path`, None where there is none. Raises StoreError for damage."""
+        begun = all((Path(path) / name).exists() for name in ("config.json", "plan.json"))
+        return cls.open(path).micro_batch if begun else None
+
+    @classmethod
     def create(cls, path: str | Path, record: Mapping[str, Any], chunks: Sequence[Chunk], micro_batch: int) -> Store:
         """Begin a dataset, or go on with one that the same settings began: the first config.json stays.
 

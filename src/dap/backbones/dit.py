@@ -29,7 +29,15 @@ from dap.backbones.tapping import run_through, stop_at
 from dap.errors import BackboneError, unknown
 from dap.types import Prediction
 
-__all__ = ["DiTBackbone", "load_dit", "load_part", "read_json", "set_time_embedding", "time_embedding"]
+__all__ = [
+    "DiTBackbone",
+    "check_channels",
+    "load_dit",
+    "load_part",
+    "read_json",
+    "set_time_embedding",
+    "time_embedding",
+]
 
 TAP_DEPTH = 0.28  # block 8 of DiT-XL/2's 28, the middle of the range that the paper found best
 
@@ -79,7 +87,7 @@ class DiTBackbone:
             int(config.num_attention_heads) * int(config.attention_head_dim)
         )
         self.schedule, self._null_class, self._files = scheduler, classes, tuple(files)
-        _check_channels(name, self.latent_shape[0], self.vae)
+        check_channels(name, self.latent_shape[0], self.vae)
 
     def weights_digest(self) -> str:
         """sha256 over the noise schedule and the weight files; over the tensors when the model was made in memory."""
@@ -215,7 +223,8 @@ def _class_names(directory: Path, record: dict[str, Any], classes: int) -> list[
     return [str(labels[str(i)]) for i in range(classes)]
 
 
-def _check_channels(name: str, channels: int, vae: Any) -> None:
+def check_channels(name: str, channels: int, vae: Any) -> None:
+    """BackboneError when latents lack a VAE, or have other channels than the VAE's."""
     if vae is None and channels not in (1, 3):
         raise BackboneError(
             f"{name} works on {channels} latent channels but has no VAE; name one: --vae DIR or a hub id"

@@ -164,7 +164,9 @@ def _architecture(state: State, arch: str | None, where: str) -> Architecture:
     fits = next((n for n, a in ARCHITECTURES.items() if (a.depth, a.width, a.patch) == have), None)
     hint = f"use --arch {fits}" if fits else "none of the published architectures is like that"
     if arch is None:
-        raise BackboneError(f"{where} is an original DiT checkpoint, which needs its architecture: {hint}")
+        raise BackboneError(
+            f"{where} is an original DiT checkpoint, which needs its architecture: {hint} (dap convert, too)"
+        )
     if arch not in ARCHITECTURES:
         raise BackboneError(unknown("arch", arch, ARCHITECTURES))
     asked = ARCHITECTURES[arch]

@@ -12,6 +12,7 @@ from dap.config import Config
 from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError
 from dap.guidance import acts
+from dap.memory import enough_memory
 from dap.sampling import trajectory
 from dap.terminal import Meter, Talk, duration
 
@@ -53,13 +54,16 @@ def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Tal
         names = ", ".join(key for key, _ in job.source.skipped[:5])
         talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")
     if dry_run:
-        return dry(job)
+        with enough_memory("one step"):
+            return dry(job)
     chunks = None
     if only:
         chosen = [job.chunks_with(text) for text in only]
         chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
     with talk.progress(f"distil {out}", 0) as meter:
         for event in job.render(chunks):
+            if event.note:
+                talk.say(event.note)
             show(
                 meter,
                 event.chunk,
