@@ -24,7 +24,7 @@ class Respaced:
         self.beta = [1 - a / b for a, b in zip(kept, before, strict=True)]
 
     def step(self, k: int, x: Tensor, eps: Tensor, v: Tensor, noise: Tensor) -> Tensor:
-        """x~_{k-1}: the posterior's mean at the x_0 that eps means, not clipped; log variance between beta~ and beta."""
+        """x~_{k-1}: the posterior's mean at the x_0 that eps means, unclipped; log variance between beta~ and beta."""
         a, b, beta = self.alpha_bar[k], self.before[k], self.beta[k]
         x_0 = (x - (1 - a) ** 0.5 * eps) / a**0.5
         mean = (b**0.5 * beta * x_0 + (1 - beta) ** 0.5 * (1 - b) * x) / (1 - a)
@@ -82,8 +82,8 @@ def test_v_moves_the_noise_from_the_posteriors_to_the_forward_process(v: float) 
         return a - b
 
     ratio = noise_of(learned, variance=torch.full_like(x, v)) / noise_of(fixed)
-    a, b, beta = respaced.alpha_bar[k], respaced.before[k], respaced.beta[k]
-    expected = (((1 - a) / (1 - b)) ** ((v + 1) / 4), beta)[0]
+    a, b = respaced.alpha_bar[k], respaced.before[k]
+    expected = ((1 - a) / (1 - b)) ** ((v + 1) / 4)  # sqrt of (beta / beta~) to the share
     torch.testing.assert_close(ratio, torch.full_like(ratio, expected), rtol=1e-3, atol=0)
 
 

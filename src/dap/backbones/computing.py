@@ -5,6 +5,7 @@ Guidance's energy and what becomes of eps are float32 whatever the precision; so
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,7 @@ class Computing:
 
 def compile_blocks(blocks: Iterable[Any], backend: str = "inductor") -> None:
     """Compiles each block's forward. Hooks of a tap stay outside, where they switch autograd and leave early."""
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")  # the compiler's own look
     for block in blocks:
         block.forward = torch.compile(block.forward, backend=backend)
 

@@ -102,7 +102,7 @@ class DiTBackbone:
         if not self._files:
             models = [self.transformer] if self.vae is None else [self.transformer, self.vae]
             for key, value in sorted(item for model in models for item in model.state_dict().items()):
-                total.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+                total.update(key.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
         return total.hexdigest()
 
     def chain(self, scheduler: str, steps: int, eta: float, variance: str = "fixed") -> Chain:
