@@ -132,7 +132,7 @@ class GuidanceConfig:
 class RunConfig:
     """`[run]`: `ipc` images per class, `seed`; `chunk` images committed together, `micro_batch` rows per forward pass.
 
-    None lets the backbone choose: the same on every machine, because both determine the pixels.
+    None: by the model, on a CUDA GPU by its free memory; once, since it determines the last bits: kept with the plan.
     """
 
     ipc: int = 10

@@ -1,15 +1,20 @@
 """Precision, slices, tiles, compilation, and what the autograd graph keeps."""
 
+import json
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from dap.backbones import computing, open_backbone
 from dap.backbones.computing import Computing, compile_blocks, decode_slices
 from dap.backbones.dit import DiTBackbone
+from dap.cli import app
+from dap.config import load_config
+from dap.distillation import open_job
 from dap.errors import BackboneError, ConfigError
 from dap.guidance import Representativeness
 from dap.sampling import Guided
@@ -213,3 +218,28 @@ def test_a_saved_pipeline_opens_in_any_precision(tmp_path: Any) -> None:
         assert isinstance(backbone, DiTBackbone)
         assert next(backbone.vae.parameters()).dtype == torch.float32
         assert backbone.weights_digest() == open_backbone(there, device="cpu").weights_digest()
+
+
+def test_precision_and_tiles_are_part_of_the_digest_and_compilation_is_not(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: forward)
+    there = save_tiny_dit(tmp_path / "dit", tiny_latent_dit(class_names=[str(d) for d in range(10)]))
+    digests = []
+    for options in ({}, {"dtype": "bf16"}, {"vae_tiling": True}, {"compile": True}):
+        config = load_config(
+            data={"source": "digits:train"}, backbone={"name": str(there), **options}, guidance={"name": "none"}
+        )
+        record = open_job(config, tmp_path / "d").record
+        assert {k: record["config"]["backbone"][k] for k in options} == options
+        digests.append(record["digest"])
+    assert digests[0] == digests[3]
+    assert len(set(digests)) == 3
+
+
+def test_a_set_is_distilled_in_half_precision(tmp_path: Any) -> None:
+    command = ["distill", "digits:train", "--dtype", "bf16", "--ipc", "1", "--out", str(tmp_path / "d"), "--json"]
+    more = ["--set", "sampling.steps=2", "--set", "guidance.reference_size=4"]
+    done = CliRunner().invoke(app, [*command, *more])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["images"] == 10

@@ -48,7 +48,7 @@ def open_backbone(
     directory = EMBEDDED.get(name) or directory_of(name)
     kind = read_json(directory / "model_index.json").get("_class_name")
     if kind not in PIPELINES:
-        raise BackboneError(f"{directory} is a {kind}; dap knows {', '.join(PIPELINES)}")
+        raise BackboneError(f"{directory} is a {kind or 'pipeline of no class'}; dap knows {', '.join(PIPELINES)}")
     return PIPELINES[kind](directory, name, vae_at, computing)
 
 
