@@ -137,16 +137,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     guidance = None if guidance is None or getattr(guidance, "off", False) else guidance
     data = config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset)
-    model = config.backbone
-    backbone = open_backbone(
-        model.name,
-        arch=model.arch,
-        vae=model.vae,
-        device=model.device,
-        dtype=model.dtype,
-        compile=model.compile,
-        vae_tiling=model.vae_tiling,
-    )
+    backbone = _open(config)
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     if guidance is not None:
         guidance = guidance.resolved(backbone)
@@ -154,17 +145,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         source = real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
     out = Path(out).expanduser()
     config = resolved(config, backbone, out)
-    micro_batch = config.run.micro_batch or 1
-    chain = config.sampling
-    sampler = Sampler(
-        backbone=backbone,
-        chain=backbone.chain(chain.scheduler, chain.steps, chain.eta, chain.variance or "fixed"),
-        classes=classes,
-        cfg_scale=config.backbone.cfg_scale or 1.0,
-        cfg_channels=config.backbone.cfg_channels,
-        micro_batch=micro_batch,
-        class_names=source.class_names,
-    )
+    sampler = _sampler(config, backbone, classes, source.class_names)
     record = _record(config, source, backbone, guidance, classes)
     couples = guidance is not None and guidance.couples
     chunks = plan_chunks(
@@ -203,6 +184,27 @@ def summary(job: Job, seconds: float) -> dict[str, Any]:
         "digest": job.record["digest"],
         "seconds": round(seconds, 3),
     }
+
+
+def _open(config: Config) -> Backbone:
+    """The backbone that `[backbone]` describes."""
+    b = config.backbone
+    how: dict[str, Any] = {"device": b.device, "dtype": b.dtype, "compile": b.compile, "vae_tiling": b.vae_tiling}
+    return open_backbone(b.name, arch=b.arch, vae=b.vae, **how)
+
+
+def _sampler(config: Config, backbone: Backbone, classes: tuple[int, ...], class_names: tuple[str, ...]) -> Sampler:
+    """The loop's settings, from a configuration in which everything is decided."""
+    s = config.sampling
+    return Sampler(
+        backbone=backbone,
+        chain=backbone.chain(s.scheduler, s.steps, s.eta, s.variance or "fixed"),
+        classes=classes,
+        cfg_scale=config.backbone.cfg_scale or 1.0,
+        cfg_channels=config.backbone.cfg_channels,
+        micro_batch=config.run.micro_batch or 1,
+        class_names=class_names,
+    )
 
 
 def _record(

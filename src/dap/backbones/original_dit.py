@@ -10,8 +10,8 @@
     final_layer.adaLN_modulation.1, .linear    proj_out_1, proj_out_2
     pos_embed                                  computed, and compared
 
-Both order the modulation as shift, scale, gate for attention, then for the MLP, and as shift, scale at the end; tokens
-and the pixels within one run row by row in both. What differs is set here: the time embedding, and norm eps 1e-6.
+Both order the modulation as shift, scale, gate (attention, then MLP), and as shift, scale at the end; tokens and pixels
+within run row by row. What differs is set here: the time embedding, and norm eps 1e-6.
 """
 
 from __future__ import annotations
@@ -98,8 +98,7 @@ def read_state(path: Path) -> tuple[State, str]:
     Raises: BackboneError when it is missing, damaged, or needs more than `weights_only` allows.
     """
     if not path.is_file():
-        where = f"get DiT-XL-2-256x256.pt or DiT-XL-2-512x512.pt from {_SITE}/, or check the path"
-        raise BackboneError(f"{path}: no such file; {where}")
+        raise BackboneError(f"{path}: no such file; get DiT-XL-2-256x256.pt or -512x512.pt from {_SITE}/")
     try:
         with torch.serialization.safe_globals([Namespace]):  # training checkpoints hold their arguments
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
@@ -224,8 +223,7 @@ def _check_positions(there: Tensor, computed: Tensor, where: str) -> None:
         raise BackboneError(
             f"{where}: pos_embed is {tuple(there.shape)}, not {tuple(computed.shape)} for square images"
         )
-    off = float((there.float() - computed).abs().max())
-    if not off <= POS_EMBED_TOLERANCE:
+    if not (off := float((there.float() - computed).abs().max())) <= POS_EMBED_TOLERANCE:
         raise BackboneError(f"{where}: pos_embed differs by {off:.2g} from the sine-cosine table of the original DiT")
 
 

@@ -121,10 +121,8 @@ def save_pipeline(
         partial = out / f".dap-{uuid4().hex}.tmp"
         shutil.copytree(vae / "vae" if (vae / "vae").is_dir() else vae, partial)
         partial.rename(out / "vae")
-    about = {"dap": __version__, "class_names": list(class_names), **record}
-    if time_embedding(model) != "diffusers":  # in no weight: who loads it must know
-        about["time_embedding"] = time_embedding(model)
-    write_json(out / "dap.json", about)
+    shown = {} if time_embedding(model) == "diffusers" else {"time_embedding": time_embedding(model)}  # in no weight
+    write_json(out / "dap.json", {"dap": __version__, "class_names": list(class_names), **shown, **record})
     index = {
         "_class_name": "DiTPipeline",
         "_diffusers_version": _diffusers_version(),
