@@ -30,6 +30,9 @@ Override = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, talk on stderr")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors and the result")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...  [default: auto]")]
+Arch = Annotated[
+    str | None, typer.Option(help="Of an original .pt: DiT-XL/2, or any of DiT-{S,B,L,XL}/{2,4,8}", show_default=False)
+]
 Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it has several")]
 
 
@@ -105,12 +108,33 @@ def train(
 
 
 @app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="An original DiT checkpoint, e.g. DiT-XL-2-256x256.pt")],
+    out: Annotated[Path, typer.Option(help="The pipeline directory to write")],
+    arch: Arch = None,
+    vae: Annotated[str | None, typer.Option(help="Directory or hub id of the VAE to copy into it")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an original DiT checkpoint as a diffusers pipeline directory."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.convert import run_convert
+
+        result = run_convert(checkpoint, arch, out, vae, talk)
+        talk.result(result)
+        needs = [] if result["vae"] else ["--vae", "DIR"]
+        talk.next(["dap", "distill", "DATA", "--backbone", str(out), *needs, "--ipc", "10", "--out", f"{out}-ipc10"])
+
+
+@app.command()
 def distill(
     data: Data,
     out: Annotated[Path, typer.Option(help="The directory to write; the same command again goes on")],
     backbone: Annotated[
-        str | None, typer.Option(help="digits, a pipeline directory, or a hub id  [default: digits]")
+        str | None, typer.Option(help="digits, a pipeline directory, a hub id, or a DiT .pt  [default: digits]")
     ] = None,
+    arch: Arch = None,
     ipc: Annotated[int | None, typer.Option(help="Images per class  [default: 10]")] = None,
     guidance: Annotated[
         str | None, typer.Option(help="dap, dap-paper, none, or package.module:Class  [default: dap]")
@@ -124,6 +148,8 @@ def distill(
     subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16  [default: fp32]")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile of the model's blocks")] = None,
     device: Device = None,
     config: ConfigFile = None,
     set_: Override = None,
@@ -137,7 +163,7 @@ def distill(
 
         flags = {
             "data": _given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
-            "backbone": _given(name=backbone, vae=vae, device=device),
+            "backbone": _given(name=backbone, arch=arch, vae=vae, dtype=dtype, compile=compile_, device=device),
             "guidance": _given(name=guidance),
             "run": _given(ipc=ipc, seed=seed),
         }

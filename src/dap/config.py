@@ -53,26 +53,32 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(self.mode in (None, "RGB", "L"), f"data.mode is {self.mode!r}; use 'RGB' or 'L'")
-        require(
-            self.on_bad_image in ("fail", "skip"),
-            f"on_bad_image is {self.on_bad_image!r}; use 'fail' or 'skip'",
-        )
+        known = ("fail", "skip")
+        require(self.on_bad_image in known, f"on_bad_image is {self.on_bad_image!r}; use 'fail' or 'skip'")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     """`[backbone]`: the pretrained diffusion model.
 
-    name          `digits` (ships with dap), a diffusers pipeline directory, or a hub id
+    name          `digits` (ships with dap), a diffusers pipeline directory, a hub id, or an original DiT `.pt`
+    arch          of a `.pt`, e.g. DiT-XL/2
     vae           directory or hub id of a VAE for a pipeline that has none
+    dtype         fp32, fp16 or bf16 of the diffusion model; guidance's energy and the VAE stay fp32
     device        auto, cpu, cuda, cuda:1, ...
+    compile       torch.compile of the model's blocks; like the device, no part of the digest
+    vae_tiling    decode large images in overlapping tiles: less memory, other pixels
     cfg_scale     classifier-free guidance, 1 = off; None: what the backbone's own record recommends
     cfg_channels  the channels it touches: 3 (the original DiT) or "all"
     """
 
     name: str = "digits"
+    arch: str | None = None
     vae: str | None = None
+    dtype: str = "fp32"
     device: str = "auto"
+    compile: bool = False
+    vae_tiling: bool = False
     cfg_scale: float | None = None
     cfg_channels: int | str = "all"
 
@@ -89,11 +95,15 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise)."""
+    """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise).
+
+    variance  of ddpm's noise: fixed, or learned by the model as the original DiT samples; None: learned where it is
+    """
 
     scheduler: str = "ddpm"
     steps: int = 50
     eta: float = 0.0
+    variance: str | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler not in ("ddpm", "ddim"):
@@ -104,6 +114,10 @@ class SamplingConfig:
             not (self.eta and self.scheduler == "ddpm"),
             "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim",
         )
+        known = (None, "fixed", "learned")
+        require(self.variance in known, f"sampling.variance is {self.variance!r}; use 'fixed' or 'learned'")
+        alone = self.variance == "learned" and self.scheduler != "ddpm"
+        require(not alone, "sampling.variance 'learned' needs the ddpm scheduler: --set sampling.scheduler=ddpm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +132,7 @@ class GuidanceConfig:
 class RunConfig:
     """`[run]`: `ipc` images per class, `seed`; `chunk` images committed together, `micro_batch` rows per forward pass.
 
-    None lets the backbone choose: the same on every machine, because both determine the pixels.
+    None: by the model, on a CUDA GPU by its free memory; once, since it determines the last bits: kept with the plan.
     """
 
     ipc: int = 10
@@ -127,10 +141,8 @@ class RunConfig:
     micro_batch: int | None = None
 
     def __post_init__(self) -> None:
-        require(
-            1 <= self.ipc <= 5000,
-            f"ipc is {self.ipc}; images per class must be 1 to 5000 (--ipc 10 is usual)",
-        )
+        fits = 1 <= self.ipc <= 5000
+        require(fits, f"ipc is {self.ipc}; images per class must be 1 to 5000 (--ipc 10 is usual)")
         require(self.seed >= 0, f"run.seed is {self.seed}; use 0 or more")
         for name in ("chunk", "micro_batch"):
             value = getattr(self, name)
@@ -176,10 +188,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "width", "depth", "heads", "save_every", "sample_every"):
             require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; use 1 or more")
-        require(
-            self.width % self.heads == 0,
-            f"train.width {self.width} is not a multiple of train.heads {self.heads}",
-        )
+        whole = self.width % self.heads == 0
+        require(whole, f"train.width {self.width} is not a multiple of train.heads {self.heads}")
         require(self.patch is None or self.patch >= 1, f"train.patch is {self.patch}; use 1 or more")
         require(self.width % 4 == 0, f"train.width is {self.width}; use a multiple of 4, for the position embedding")
         require(

@@ -129,7 +129,9 @@ def check_backbone(backbone: Backbone) -> None:
     for t in (999, 500, 0):
         plain = backbone.predict(x, t, condition)
         _expect(plain.eps.shape == x.shape, f"eps has shape {tuple(plain.eps.shape)}, x has {tuple(x.shape)}")
+        _expect(plain.eps.dtype == torch.float32, f"eps is {plain.eps.dtype}, not torch.float32")
         _expect(plain.features is None, "predict without a tap gives features")
+        _expect((plain.variance is not None) is backbone.learned_variance, "learned_variance is not what predict gives")
         null = backbone.predict(x, t, backbone.null_condition(2)).eps
         _expect(bool((plain.eps != null).flatten(1).any(1).all()), "the null condition gives the same eps as a class")
     _expect(not backbone.predict(x.clone().requires_grad_(), 500, condition).eps.requires_grad, "eps has a graph")

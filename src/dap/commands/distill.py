@@ -13,6 +13,7 @@ from dap.config import Config
 from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError
 from dap.guidance import acts
+from dap.memory import enough_memory
 from dap.sampling import trajectory
 from dap.terminal import Meter, Talk, duration
 from dap.types import Chunk
@@ -60,9 +61,12 @@ def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Tal
         chosen = [job.chunks_with(text) for text in only]
         chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
     if dry_run:
-        return dry(job, chunks)
+        with enough_memory("one step"):
+            return dry(job, chunks)
     with talk.progress(f"distil {out}", 0) as meter:
         for event in job.render(chunks):
+            if event.note:
+                talk.say(event.note)
             show(
                 meter,
                 event.chunk,
