@@ -36,6 +36,7 @@ FLAGS = {
         "only",
         "dry_run",
         "vae",
+        "prompt",
         "split",
         "subset",
     }

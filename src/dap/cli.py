@@ -116,6 +116,9 @@ def distill(
     only: Annotated[list[str] | None, typer.Option(help="CLASS or CLASS:INDEX; repeatable")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make and cost; write nothing")] = False,
     vae: Annotated[str | None, typer.Option(help="Directory or hub id of a VAE for a pipeline without one")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="For a text backbone; {name} is the class  [default: a photo of a {name}]")
+    ] = None,
     split: Split = None,
     subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
@@ -133,7 +136,7 @@ def distill(
 
         flags = {
             "data": _given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
-            "backbone": _given(name=backbone, vae=vae, device=device),
+            "backbone": _given(name=backbone, vae=vae, prompt=prompt, device=device),
             "guidance": _given(name=guidance),
             "run": _given(ipc=ipc, seed=seed),
         }

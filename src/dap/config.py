@@ -68,6 +68,9 @@ class BackboneConfig:
     device        auto, cpu, cuda, cuda:1, ...
     cfg_scale     classifier-free guidance, 1 = off; None: what the backbone's own record recommends
     cfg_channels  the channels it touches: 3 (the original DiT) or "all"
+    prompt        of a text backbone: `a photo of a {name}`, the class's name or a wnid's synset string put in
+    prompts       instead: a CSV `class,prompt` or `class,index,prompt`
+    negative_prompt  what classifier-free guidance leads away from
     """
 
     name: str = "digits"
@@ -75,6 +78,9 @@ class BackboneConfig:
     device: str = "auto"
     cfg_scale: float | None = None
     cfg_channels: int | str = "all"
+    prompt: str | None = None
+    prompts: str | None = None
+    negative_prompt: str | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -89,17 +95,21 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise)."""
+    """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise), `start`
+    0..1: the last share of the steps, from images that the guidance gives (image to image)."""
 
     scheduler: str = "ddpm"
     steps: int = 50
     eta: float = 0.0
+    start: float | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler not in ("ddpm", "ddim"):
             raise ConfigError(unknown("scheduler", self.scheduler, ("ddpm", "ddim")))
         require(1 <= self.steps <= 1000, f"sampling.steps is {self.steps}; use 1 to 1000")
         require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 (deterministic) to 1")
+        taken = self.start is None or (self.start <= 1 and int(self.steps * self.start) >= 1)
+        require(taken, f"sampling.start is {self.start} of {self.steps} steps; use {1 / self.steps:.2g} to 1 (all)")
         require(
             not (self.eta and self.scheduler == "ddpm"),
             "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim",

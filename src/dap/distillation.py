@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from dap.backbones import Backbone, default_micro_batch, open_backbone
-from dap.config import Config, as_record, digest
+from dap.backbones import Backbone, default_micro_batch, open_backbone, read_prompts
+from dap.config import Config, as_record, digest, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
 from dap.guidance import Guidance, load_guidance
@@ -27,7 +27,7 @@ from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.record import versions
 from dap.reference import Reference
-from dap.sampling import Guided, Sampler, State, trajectory
+from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
 from dap.types import Chunk
 
@@ -81,7 +81,9 @@ class Job:
 
     def sample(self, chunk: Chunk) -> Iterator[State]:
         """The trajectory of one chunk; nothing is written."""
-        return trajectory(self.sampler, chunk.units, self.guided)
+        start, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
+        begin = Start(x_0=starts(self.reference, chunk.units), strength=start) if start and starts else None
+        return trajectory(self.sampler, chunk.units, self.guided, begin)
 
     def store(self) -> Store:
         """The output directory, created or gone on with. Raises StoreError when it cannot be used."""
@@ -128,21 +130,24 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     guidance = None if guidance is None or getattr(guidance, "off", False) else guidance
     data = config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset)
-    backbone = open_backbone(config.backbone.name, vae=config.backbone.vae, device=config.backbone.device)
+    start, model = config.sampling.start, config.backbone
+    gives = f"guidance {config.guidance.name!r} gives no images to start from"
+    require(start is None or hasattr(guidance, "starts"), f"sampling.start is {start}, but {gives}; leave it out")
+    prompts = read_prompts(source.class_names, model.prompt, model.prompts, model.negative_prompt, config.run.ipc)
+    backbone = open_backbone(model.name, vae=model.vae, device=model.device, prompts=prompts)
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     if guidance is not None:
         guidance = guidance.resolved(backbone)
         limit = getattr(guidance, "reference_size", None)
         source = _real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
     config = _resolved(config, backbone)
-    micro_batch = config.run.micro_batch or 1
     sampler = Sampler(
         backbone=backbone,
         chain=backbone.chain(config.sampling.scheduler, config.sampling.steps, config.sampling.eta),
         classes=classes,
         cfg_scale=config.backbone.cfg_scale or 1.0,
         cfg_channels=config.backbone.cfg_channels,
-        micro_batch=micro_batch,
+        micro_batch=config.run.micro_batch or 1,
         class_names=source.class_names,
     )
     record = _record(config, source, backbone, guidance, classes)
@@ -214,6 +219,7 @@ def _record(
     run: dict[str, Any] = {"seed": config.run.seed, "micro_batch": config.run.micro_batch}
     if guidance is not None and guidance.couples:
         run["ipc"] = config.run.ipc
+    prompts = getattr(backbone, "prompts", None)
     chosen = {"name": "none"} if guidance is None else {"name": type(guidance).__name__, **as_record(guidance)}
     determines = {
         "data": {
@@ -225,8 +231,9 @@ def _record(
             "classes": list(classes),
             "cfg_scale": config.backbone.cfg_scale,
             "cfg_channels": config.backbone.cfg_channels,
+            **({"prompts": prompts.record()} if prompts is not None else {}),
         },
-        "sampling": as_record(config.sampling),
+        "sampling": {name: value for name, value in as_record(config.sampling).items() if value is not None},
         "guidance": chosen,
         "run": run,
     }

@@ -87,8 +87,8 @@ class DiTBackbone:
         """The reverse chain over this pipeline's own noise schedule."""
         return Chain(self.schedule, scheduler, steps, eta, latent=self.vae is not None)
 
-    def condition(self, classes: Sequence[int]) -> Tensor:
-        """Label-table rows, int64 [B]."""
+    def condition(self, classes: Sequence[int], indices: Sequence[int] | None = None) -> Tensor:
+        """Label-table rows, int64 [B]; all images of a class have the same."""
         return torch.tensor(list(classes), dtype=torch.long, device=self.device)
 
     def null_condition(self, rows: int) -> Tensor:
@@ -170,8 +170,11 @@ def load_dit(directory: Path, *, name: str, vae: Path | None = None, device: tor
     )
 
 
-def load_part(kind: Any, directory: Path, part: str) -> Any:
-    """One model of a pipeline directory in float32, safetensors (or a pickle under `weights_only`), nothing fetched."""
+def load_part(kind: Any, directory: Path, part: str, **options: Any) -> Any:
+    """One model of a pipeline directory in float32, safetensors (or a pickle under `weights_only`), nothing fetched.
+
+    options  more for `from_pretrained`, e.g. variant="fp16"
+    """
     where = directory / part if part else directory
     if not (where / "config.json").is_file():
         raise BackboneError(f"{where} has no config.json; a diffusers pipeline directory has one in {part or 'it'}/")
@@ -183,6 +186,7 @@ def load_part(kind: Any, directory: Path, part: str) -> Any:
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
             output_loading_info=True,
+            **options,
         )
     except Exception as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
