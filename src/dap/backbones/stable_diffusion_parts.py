@@ -86,6 +86,8 @@ def load_tokenizer(where: Path) -> tuple[Any, list[Path]]:
     for file in files:
         if not file.is_file():  # transformers would make an empty vocabulary up
             raise BackboneError(f"{file} is missing; a Stable Diffusion pipeline has it: fetch the pipeline again")
+    options = [where / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    files += [file for file in options if file.is_file()]
     try:
         return CLIPTokenizer.from_pretrained(str(where), local_files_only=True), files
     except Exception as error:
