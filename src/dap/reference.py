@@ -70,7 +70,7 @@ class Reference:
         parts = []
         for rows in x_t.split(self.rows):
             self.on_extract(len(rows))
-            condition = self.backbone.condition([self.classes[label]] * len(rows))
+            condition = self.backbone.condition([self.classes[label]] * len(rows))  # the class as such, no image's own
             parts.append(self.backbone.tap_features(rows, t, condition, tap))
         return torch.cat(parts)
 

@@ -66,7 +66,7 @@ def pick_device(device: str) -> str:
 
 
 def directory_of(name: str) -> Path:
-    """The pipeline on disk: a directory as it stands, or a hub id's snapshot: no code, pickles only for want of others."""
+    """The pipeline on disk: a directory as it stands, or a hub id's snapshot: no code, pickles only if need be."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not any((path / f).is_file() for f in ("model_index.json", "config.json")):
