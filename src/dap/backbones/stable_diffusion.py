@@ -72,7 +72,7 @@ class StableDiffusionBackbone:
         side = side_of(name, unet.config.sample_size)
         self.latent_shape = (int(unet.config.in_channels), side, side)
         self.image_size = side * 2 ** (len(vae.config.block_out_channels) - 1)
-        self.image_mode = "RGB"
+        self.image_mode, self.learned_variance = "RGB", False
         self.cfg_scale, self.default_tap = cfg_scale, default_tap
         self.row_cost = side * side * int(unet.config.block_out_channels[0])
         self._predicts_v, self._alpha_bar = noise_schedule(name, scheduler)
@@ -94,8 +94,15 @@ class StableDiffusionBackbone:
                 total.update(key.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
         return total.hexdigest()
 
-    def chain(self, scheduler: str, steps: int, eta: float) -> Chain:
-        """The reverse chain over this pipeline's own noise schedule, timestep spacing and offset, for eps."""
+    def chain(self, scheduler: str, steps: int, eta: float, variance: str = "fixed") -> Chain:
+        """The reverse chain over this pipeline's own noise schedule, timestep spacing and offset, for eps.
+
+        variance  only "fixed": Stable Diffusion has learned none
+
+        Raises: ConfigError for so many steps that the first lies outside the schedule.
+        """
+        if variance != "fixed":
+            raise ConfigError(f"sampling.variance is {variance!r}, but {self.name} has learned none; use 'fixed'")
         config = {**self.schedule, "prediction_type": "epsilon"}
         chain = Chain(config, scheduler, steps, eta, latent=True, spacing=None)
         if chain.timesteps[0] >= len(self._alpha_bar):
