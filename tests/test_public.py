@@ -40,6 +40,7 @@ FLAGS = {
         "vae",
         "dtype",
         "compile_",
+        "prompt",
         "split",
         "subset",
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dap._version import __version__
+from dap.commands.settings import given, likely_test, settings_of
 from dap.terminal import Talk, accuracy_table, duration, known_failures
 
 app = typer.Typer(
@@ -97,11 +98,11 @@ def train(
         from dap.commands.train import run_train
 
         flags = {
-            "data": _given(source=data, split=split, subset=subset, on_bad_image=on_bad_image),
-            "backbone": _given(vae=vae, device=device),
-            "train": _given(size=size, steps=steps, seed=seed),
+            "data": given(source=data, split=split, subset=subset, on_bad_image=on_bad_image),
+            "backbone": given(vae=vae, device=device),
+            "train": given(size=size, steps=steps, seed=seed),
         }
-        settings = _config(config, set_, flags, "train")
+        settings = settings_of(config, set_, flags, "train")
         result = run_train(settings, out, start, half, talk)
         talk.result(result)
         talk.next(["dap", "distill", data, "--backbone", str(out), "--ipc", "10", "--out", f"{out}-ipc10"])
@@ -144,6 +145,9 @@ def distill(
     only: Annotated[list[str] | None, typer.Option(help="CLASS or CLASS:INDEX; repeatable")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make and cost; write nothing")] = False,
     vae: Annotated[str | None, typer.Option(help="Directory or hub id of a VAE for a pipeline without one")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="For a text backbone; {name} is the class  [default: a photo of a {name}]")
+    ] = None,
     split: Split = None,
     subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
@@ -162,19 +166,21 @@ def distill(
         from dap.commands.distill import run_distill
 
         flags = {
-            "data": _given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
-            "backbone": _given(name=backbone, arch=arch, vae=vae, dtype=dtype, compile=compile_, device=device),
-            "guidance": _given(name=guidance),
-            "run": _given(ipc=ipc, seed=seed),
+            "data": given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
+            "backbone": given(
+                name=backbone, arch=arch, vae=vae, prompt=prompt, dtype=dtype, compile=compile_, device=device
+            ),
+            "guidance": given(name=guidance),
+            "run": given(ipc=ipc, seed=seed),
         }
         if seed is not None and seeds is not None:
             raise typer.BadParameter("give --seed or --seeds, not both")
-        settings = _config(config, set_, flags, "distill")
+        settings = settings_of(config, set_, flags, "distill")
         result, table = run_distill(settings, out, seeds, only or [], dry_run, talk)
         talk.result(result, table)
         if not dry_run:
             tiny = ["--protocol", "hard-tiny"] if data.startswith("digits") else []
-            talk.next(["dap", "evaluate", str(result["out"]), "--test", _test_of(data), *tiny])
+            talk.next(["dap", "evaluate", str(result["out"]), "--test", likely_test(data), *tiny])
 
 
 @app.command()
@@ -198,10 +204,10 @@ def evaluate(
         from dap.commands.evaluate import run_evaluate
 
         flags = {
-            "evaluation": _given(protocol=protocol, networks=network, repeats=repeats),
-            "backbone": _given(device=device),
+            "evaluation": given(protocol=protocol, networks=network, repeats=repeats),
+            "backbone": given(device=device),
         }
-        settings = _config(config, set_, flags, "evaluate")
+        settings = settings_of(config, set_, flags, "evaluate")
         device = settings.backbone.device
         result = run_evaluate(sets, test, real, settings.evaluation, baseline or [], device, talk)
         scaled = ", scaled" if result["scaled"] else ""
@@ -227,35 +233,6 @@ def verify(
         talk.result(record, text)
     if problems:
         raise typer.Exit(1)
-
-
-def _given(**flags: Any) -> dict[str, Any]:
-    """The flags that were typed; the others leave the TOML file and `--set` alone."""
-    return {name: value for name, value in flags.items() if value is not None}
-
-
-READS = {  # the tables of each command; a file may hold more, for other commands, `--set` may not
-    "train": ("data", "backbone", "train"),
-    "distill": ("data", "backbone", "sampling", "guidance", "run"),
-    "evaluate": ("evaluation", "backbone"),
-}
-
-
-def _config(path: Path | None, overrides: list[str] | None, flags: dict[str, dict[str, Any]], command: str) -> Any:
-    from dap.config import load_config
-    from dap.errors import ConfigError
-
-    for override in overrides or ():
-        table = override.partition(".")[0].strip()
-        if "=" in override and table not in READS[command]:
-            known = ", ".join(READS[command])
-            raise ConfigError(f"--set {override}: dap {command} reads the tables {known}, not {table!r}")
-    return load_config(path, overrides or (), **flags)
-
-
-def _test_of(data: str) -> str:
-    """The likely test data of a training source, for the printed next command."""
-    return f"{data[:-5]}test" if data.endswith("train") else f"{data}:test"
 
 
 if __name__ == "__main__":

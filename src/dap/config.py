@@ -14,6 +14,7 @@ from typing import Any
 
 from dap.errors import ConfigError, unknown
 from dap.fields import as_record, build, digest, parse_overrides, read_toml, require
+from dap.train_config import TrainConfig
 
 __all__ = [
     "BackboneConfig",
@@ -70,6 +71,9 @@ class BackboneConfig:
     vae_tiling    decode large images in overlapping tiles: less memory, other pixels
     cfg_scale     classifier-free guidance, 1 = off; None: what the backbone's own record recommends
     cfg_channels  the channels it touches: 3 (the original DiT) or "all"
+    prompt        of a text backbone: `a photo of a {name}`, the class's name or a wnid's synset string put in
+    prompts       instead: a CSV `class,prompt` or `class,index,prompt`
+    negative_prompt  what classifier-free guidance leads away from
     """
 
     name: str = "digits"
@@ -81,6 +85,9 @@ class BackboneConfig:
     vae_tiling: bool = False
     cfg_scale: float | None = None
     cfg_channels: int | str = "all"
+    prompt: str | None = None
+    prompts: str | None = None
+    negative_prompt: str | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -98,18 +105,22 @@ class SamplingConfig:
     """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise).
 
     variance  of ddpm's noise: fixed, or learned by the model as the original DiT samples; None: learned where it is
+    start     0..1: the last share of the steps, from images that the guidance gives (image to image)
     """
 
     scheduler: str = "ddpm"
     steps: int = 50
     eta: float = 0.0
     variance: str | None = None
+    start: float | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler not in ("ddpm", "ddim"):
             raise ConfigError(unknown("scheduler", self.scheduler, ("ddpm", "ddim")))
         require(1 <= self.steps <= 1000, f"sampling.steps is {self.steps}; use 1 to 1000")
         require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 (deterministic) to 1")
+        taken = self.start is None or (self.start <= 1 and int(self.steps * self.start) >= 1)
+        require(taken, f"sampling.start is {self.start} of {self.steps} steps; use {1 / self.steps:.2g} to 1 (all)")
         require(
             not (self.eta and self.scheduler == "ddpm"),
             "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim",
@@ -150,58 +161,6 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """`[train]`: a class-conditional DiT. Lengths in images or steps, `rate` AdamW's peak learning rate.
-
-    size          side of the training images in pixels; None: the images' own where they agree
-    schedule      cosine (to 0) or constant, both after `warmup` steps
-    patch         side of a token in pixels (or latents); None: size / 8 (or the next divisor), 64 tokens
-    clip          largest gradient norm
-    ema           decay of the averaged weights that are saved
-    label_dropout share of rows trained without their label, so that classifier-free guidance works
-    flip          mirror images at random: not for digits or text
-    cfg_scale     recommended scale, recorded with the checkpoint
-    tap           recommended tap of the guidance, likewise; None: block 0.28 x depth
-    """
-
-    steps: int = 10_000
-    batch: int = 64
-    rate: float = 5e-4
-    schedule: str = "cosine"
-    warmup: int = 200
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    size: int | None = None
-    width: int = 128
-    depth: int = 6
-    heads: int = 4
-    patch: int | None = None
-    ema: float = 0.999
-    label_dropout: float = 0.1
-    flip: bool = True
-    seed: int = 0
-    save_every: int = 1000
-    sample_every: int = 1000
-    cfg_scale: float = 1.0
-    tap: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "width", "depth", "heads", "save_every", "sample_every"):
-            require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; use 1 or more")
-        whole = self.width % self.heads == 0
-        require(whole, f"train.width {self.width} is not a multiple of train.heads {self.heads}")
-        require(self.patch is None or self.patch >= 1, f"train.patch is {self.patch}; use 1 or more")
-        require(self.width % 4 == 0, f"train.width is {self.width}; use a multiple of 4, for the position embedding")
-        require(
-            self.schedule in ("cosine", "constant"),
-            f"train.schedule is {self.schedule!r}; use 'cosine' or 'constant'",
-        )
-        require(0 <= self.label_dropout < 1, f"train.label_dropout is {self.label_dropout}; use 0 to below 1")
-        require(0 <= self.ema < 1, f"train.ema is {self.ema}; use 0 to below 1")
-        require(self.rate > 0 and self.clip > 0, "train.rate and train.clip must be above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """`[evaluation]`: `protocol`, `networks` (empty: the protocol's own), `repeats`, `flip` (None: the protocol's),
     `epochs_scale` (anything but 1 marks the result "scaled")."""
@@ -226,7 +185,7 @@ class Config:
     sampling: SamplingConfig = SamplingConfig()
     guidance: GuidanceConfig = GuidanceConfig()
     run: RunConfig = RunConfig()
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from dap.backbones import Backbone, open_backbone
-from dap.config import Config, as_record, digest
+from dap.backbones import Backbone
+from dap.config import Config, as_record, digest, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
 from dap.guidance import Guidance, load_guidance
@@ -28,8 +28,8 @@ from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.record import versions
 from dap.reference import Reference
-from dap.resolution import real_images, resolved, sampler_of
-from dap.sampling import Guided, Sampler, State, trajectory
+from dap.resolution import backbone_of, real_images, resolved, sampler_of
+from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
 from dap.types import Chunk
 
@@ -85,7 +85,12 @@ class Job:
 
     def sample(self, chunk: Chunk) -> Iterator[State]:
         """The trajectory of one chunk; nothing is written."""
-        return trajectory(self.sampler, chunk.units, self.guided)
+        return trajectory(self.sampler, chunk.units, self.guided, self._start(chunk))
+
+    def _start(self, chunk: Chunk) -> Start | None:
+        """The images that the guidance gives to start from, when `[sampling] start` asks for them."""
+        strength, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
+        return Start(x_0=starts(self.reference, chunk.units), strength=strength) if strength and starts else None
 
     def store(self) -> Store:
         """The output directory, created or gone on with. Raises StoreError when it cannot be used."""
@@ -100,7 +105,7 @@ class Job:
         thrift = Thrift(self.sampler, self.guided, None if self.guidance is None else self.reference)
         for number, chunk in enumerate(missing):
             began, state, told = time.perf_counter(), None, len(thrift.notes)
-            for state in thrift.sample(chunk):
+            for state in thrift.sample(chunk, self._start(chunk)):
                 if state.index + 1 < state.count:
                     note, told = "; ".join(thrift.notes[told:]), len(thrift.notes)
                     yield Event(number, len(missing), state.index + 1, state.count, made, total, note)
@@ -141,7 +146,9 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     guidance = None if guidance is None or getattr(guidance, "off", False) else guidance
     data = config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset)
-    backbone = _open(config)
+    start, gives = config.sampling.start, f"guidance {config.guidance.name!r} gives no images to start from"
+    require(start is None or hasattr(guidance, "starts"), f"sampling.start is {start}, but {gives}; leave it out")
+    backbone = backbone_of(config, source.class_names)
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     if guidance is not None:
         guidance = guidance.resolved(backbone)
@@ -190,13 +197,6 @@ def summary(job: Job, seconds: float) -> dict[str, Any]:
     }
 
 
-def _open(config: Config) -> Backbone:
-    """The backbone that `[backbone]` describes."""
-    b = config.backbone
-    how: dict[str, Any] = {"device": b.device, "dtype": b.dtype, "compile": b.compile, "vae_tiling": b.vae_tiling}
-    return open_backbone(b.name, arch=b.arch, vae=b.vae, **how)
-
-
 def _record(
     config: Config, source: Source, backbone: Backbone, guidance: Guidance | None, classes: tuple[int, ...]
 ) -> dict[str, Any]:
@@ -216,15 +216,8 @@ def _record(
             "class_names": list(source.class_names),
             "images": None if guidance is None else source.digest,
         },
-        "backbone": {
-            "weights": backbone.weights_digest(),
-            "classes": list(classes),
-            "cfg_scale": config.backbone.cfg_scale,
-            "cfg_channels": config.backbone.cfg_channels,
-            "dtype": config.backbone.dtype,
-            "vae_tiling": config.backbone.vae_tiling,
-        },
-        "sampling": as_record(config.sampling),
+        "backbone": {"weights": backbone.weights_digest(), "classes": list(classes), **_settings(config, backbone)},
+        "sampling": {name: value for name, value in as_record(config.sampling).items() if value is not None},
         "guidance": chosen,
         "run": run,
     }
@@ -237,3 +230,10 @@ def _record(
         "real_images": None if guidance is None else {"counts": list(source.counts), "skipped": list(source.skipped)},
         "versions": versions(),
     }
+
+
+def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
+    """What `[backbone]` says that determines the pixels; of a text backbone, what it is told."""
+    names, prompts = ("cfg_scale", "cfg_channels", "dtype", "vae_tiling"), getattr(backbone, "prompts", None)
+    told = {} if prompts is None else {"prompts": prompts.record()}
+    return {**{name: getattr(config.backbone, name) for name in names}, **told}

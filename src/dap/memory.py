@@ -15,7 +15,7 @@ import torch
 from dap.backbones.base import MICRO_BATCHES, Backbone, default_micro_batch
 from dap.errors import SamplingError
 from dap.reference import Reference
-from dap.sampling import Guided, Sampler, State, trajectory
+from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.types import Chunk
 
 SHARE = 0.8  # of the free memory; the rest is for what fragments
@@ -78,14 +78,14 @@ class Thrift:
         self.sampler, self.guided, self.reference = sampler, guided, reference
         self.notes: list[str] = []
 
-    def sample(self, chunk: Chunk) -> Iterator[State]:
+    def sample(self, chunk: Chunk, start: Start | None = None) -> Iterator[State]:
         """The trajectory of a chunk, from its beginning again after each time that memory ran out.
 
         Raises: SamplingError when not even one row fits.
         """
         while True:
             try:
-                yield from trajectory(self.sampler, chunk.units, self.guided)
+                yield from trajectory(self.sampler, chunk.units, self.guided, start)
                 return
             except torch.OutOfMemoryError as error:
                 reason = _first_line(error)

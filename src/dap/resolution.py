@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from dap.backbones import Backbone
+from dap.backbones import Backbone, open_backbone, read_prompts
 from dap.config import Config
 from dap.data import Source
 from dap.errors import ConfigError
 from dap.memory import choose_micro_batch
 from dap.sampling import Sampler
 from dap.store import Store
+
+
+def backbone_of(config: Config, class_names: tuple[str, ...]) -> Backbone:
+    """The backbone that `[backbone]` describes; a text backbone is told the classes of the dataset."""
+    b = config.backbone
+    prompts = read_prompts(class_names, b.prompt, b.prompts, b.negative_prompt, config.run.ipc)
+    how: dict[str, Any] = {"device": b.device, "dtype": b.dtype, "compile": b.compile, "vae_tiling": b.vae_tiling}
+    return open_backbone(b.name, arch=b.arch, vae=b.vae, prompts=prompts, **how)
 
 
 def resolved(config: Config, backbone: Backbone, out: Path) -> Config:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
+from dap.config import require
 from dap.errors import SamplingError
 from dap.guidance.base import Shift, acts
 from dap.types import Prediction, Step, Unit
@@ -65,16 +66,44 @@ class Sampler:
     recompute: bool = False
 
 
-def trajectory(sampler: Sampler, units: Sequence[Unit], guided: Guided | None) -> Iterator[State]:
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Image to image: the chain begins at `strength` of its way from x_0 instead of at noise.
+
+    x_0       [B, C, H, W], one a unit
+    strength  (0, 1]: the last int(steps x strength) steps are taken; 0.7 of 50 are the last 35
+    """
+
+    x_0: Tensor
+    strength: float
+
+    def first(self, count: int) -> int:
+        """The index of the first of `count` steps that is taken. Raises: ConfigError when none is."""
+        taken = min(int(count * self.strength), count)
+        require(
+            0 < self.strength <= 1 and taken >= 1,
+            f"sampling.start is {self.strength} of {count} steps; use {1 / count:.2g} (the last step) to 1",
+        )
+        return count - taken
+
+
+def trajectory(
+    sampler: Sampler, units: Sequence[Unit], guided: Guided | None, start: Start | None = None
+) -> Iterator[State]:
     """Samples `units` in lock step and yields the state after every step. `guided` None is plain sampling.
+
+    With `start` the first steps are left out; the others keep their index, so a guidance's interval means the same.
 
     Raises: SamplingError naming the images and the step at which numbers are no longer finite.
     """
     chain, count = sampler.chain, len(sampler.chain.timesteps)
+    first = 0 if start is None else start.first(count)
     generators = [torch.Generator().manual_seed(unit.seed) for unit in units]
     shape = sampler.backbone.latent_shape
     x_t = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(sampler.backbone.device)
-    for index, t in enumerate(chain.timesteps):
+    if start is not None:
+        x_t = chain.noised(start.x_0.to(x_t), x_t, chain.timesteps[first])
+    for index, t in enumerate(chain.timesteps[first:], first):
         active = guided is not None and acts(guided.interval, index, count)
         forward = _Forward(sampler, units, x_t, t, tap=guided.tap if guided is not None and active else None)
         x_prev = chain.step(forward.eps, t, x_t, generators, forward.variance)
@@ -118,8 +147,9 @@ class _Forward:
     def _part(self, rows: range, units: Sequence[Unit], x_t: Tensor) -> _MicroBatch:
         sampler, count = self._sampler, len(rows)
         x = _padded(x_t[rows.start : rows.stop], sampler.micro_batch).detach()
-        labels = [sampler.classes[units[row].label] for row in rows]
-        condition = sampler.backbone.condition(labels + labels[-1:] * (len(x) - count))
+        shown = [units[min(row, rows[-1])] for row in range(rows.start, rows.start + len(x))]
+        classes = [sampler.classes[unit.label] for unit in shown]
+        condition = sampler.backbone.condition(classes, [unit.index for unit in shown])
         x, given = self._predict(x, condition)
         features, variance = given.features, given.variance
         if features is not None and sampler.recompute:

@@ -30,6 +30,9 @@ class Backbone(Protocol):
     default_tap   the tap to guide by when the user names none
     row_cost      tokens x width of one row: what decides the default micro-batch
     learned_variance  whether `predict` gives a variance that a ddpm chain can use
+
+    A text backbone has `prompts` too (dap.backbones.prompts): its classes are those of the dataset, and what it is
+    told is recorded with the result.
     """
 
     name: str
@@ -51,8 +54,11 @@ class Backbone(Protocol):
         """The reverse chain of `steps` steps, built from the pipeline's own noise schedule; variance as in `Chain`."""
         ...
 
-    def condition(self, classes: Sequence[int]) -> Tensor:
-        """Conditions [B, ...] of the backbone's classes with these indices."""
+    def condition(self, classes: Sequence[int], indices: Sequence[int] | None = None) -> Tensor:
+        """Conditions [B, ...] of the backbone's classes; `indices` number the images in their classes.
+
+        A backbone may tell images of one class apart (prompts per image); None means the class as such: real images.
+        """
         ...
 
     def null_condition(self, rows: int) -> Tensor:

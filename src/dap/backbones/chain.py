@@ -13,17 +13,25 @@ class Chain:
     """`timesteps` from noisy to clean, `step` along them, `noised` for real images.
 
     The schedule (betas, prediction type, clipping) is the pipeline's own. `linspace` spacing gives the respaced
-    chain of the original DiT code: 0 .. 999 cut into `steps` points, both ends included.
+    chain of the original DiT code: 0 .. 999 cut into `steps` points, both ends included. None keeps the pipeline's own.
 
     variance  "fixed": beta~, the posterior's; "learned": ddpm with the model's own, between beta~ and beta
     """
 
     def __init__(
-        self, config: Any, scheduler: str, steps: int, eta: float, *, latent: bool, variance: str = "fixed"
+        self,
+        config: Any,
+        scheduler: str,
+        steps: int,
+        eta: float,
+        *,
+        latent: bool,
+        spacing: str | None = "linspace",
+        variance: str = "fixed",
     ) -> None:
         from diffusers import DDIMScheduler, DDPMScheduler
 
-        own: dict[str, Any] = {"timestep_spacing": "linspace"}
+        own: dict[str, Any] = {} if spacing is None else {"timestep_spacing": spacing}
         if latent:
             own["clip_sample"] = False  # diffusers' class default is True, which cuts latents off at 1
         self._learned = variance == "learned"

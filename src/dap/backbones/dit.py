@@ -13,9 +13,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 
 from dap.backbones.chain import Chain
 from dap.backbones.computing import Computing, compile_blocks, computed, decode_slices
-from dap.backbones.parts import load_part, load_vae, read_json, weight_files
+from dap.backbones.parts import load_part, load_vae, read_json, weight_files, weights_digest
 from dap.backbones.tapping import run_through, stop_at
 from dap.errors import BackboneError, unknown
 from dap.types import Prediction
@@ -91,27 +89,17 @@ class DiTBackbone:
 
     def weights_digest(self) -> str:
         """sha256 over each part's settings and the weight files; over the tensors of a model made in memory."""
-        parts = [self.schedule, self.transformer.config, *([] if self.vae is None else [self.vae.config])]
-        settings = [{k: v for k, v in dict(part).items() if not k.startswith("_")} for part in parts]
-        total = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        if time_embedding(self.transformer) != "diffusers":
-            total.update(b"time_embedding original")
-        for path in self._files:
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    total.update(block)
-        if not self._files:
-            models = [self.transformer] if self.vae is None else [self.transformer, self.vae]
-            for key, value in sorted(item for model in models for item in model.state_dict().items()):
-                total.update(key.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
-        return total.hexdigest()
+        models = [self.transformer, *([] if self.vae is None else [self.vae])]
+        embedding = time_embedding(self.transformer)
+        other = [] if embedding == "diffusers" else [{"time_embedding": embedding}]
+        return weights_digest([self.schedule, *(model.config for model in models), *other], self._files, models)
 
     def chain(self, scheduler: str, steps: int, eta: float, variance: str = "fixed") -> Chain:
         """The reverse chain over this pipeline's own noise schedule."""
         return Chain(self.schedule, scheduler, steps, eta, latent=self.vae is not None, variance=variance)
 
-    def condition(self, classes: Sequence[int]) -> Tensor:
-        """Label-table rows, int64 [B]."""
+    def condition(self, classes: Sequence[int], indices: Sequence[int] | None = None) -> Tensor:
+        """Label-table rows, int64 [B]; all images of a class have the same."""
         return torch.tensor(list(classes), dtype=torch.long, device=self.device)
 
     def null_condition(self, rows: int) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,26 @@ from dap.errors import BackboneError
 WEIGHTS = "diffusion_pytorch_model"
 
 
-def load_part(kind: Any, directory: Path, part: str) -> Any:
-    """One model of a pipeline directory in float32, safetensors (or a pickle under `weights_only`), nothing fetched."""
+def weights_digest(settings: Iterable[Mapping[str, Any]], files: Sequence[Path], models: Iterable[Any]) -> str:
+    """sha256 over each part's settings and the weight files; over the tensors of models made in memory (no files)."""
+    shown = [{key: value for key, value in dict(part).items() if not key.startswith("_")} for part in settings]
+    total = sha256(json.dumps(shown, sort_keys=True, default=str).encode())
+    for path in files:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    if not files:
+        tensors = [item for model in models for item in model.state_dict().items()]
+        for key, value in sorted(tensors, key=lambda item: item[0]):
+            total.update(key.encode() + value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def load_part(kind: Any, directory: Path, part: str, **options: Any) -> Any:
+    """One model of a pipeline directory in float32, safetensors (or a pickle under `weights_only`), nothing fetched.
+
+    options  more for `from_pretrained`, e.g. variant="fp16"
+    """
     where = directory / part if part else directory
     if not (where / "config.json").is_file():
         raise BackboneError(f"{where} has no config.json; a diffusers pipeline directory has one in {part or 'it'}/")
@@ -27,6 +47,7 @@ def load_part(kind: Any, directory: Path, part: str) -> Any:
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
             output_loading_info=True,
+            **options,
         )
     except Exception as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
