@@ -21,7 +21,7 @@ format: $(VENV)/.installed-dev
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "dap needs Python 3.11 or 3.12: install one, or name it: make demo PYTHON=/path/to/python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -19,9 +19,14 @@ class Results:
     def __init__(self, name: str, **about: Any) -> None:
         self.path = RESULTS / f"{name}.json"
         self.record: dict[str, Any] = {"script": f"benchmarks/{name}.py", **about, "rows": {}}
+        here = {"machine": machine(), "versions": versions(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
         if self.path.exists():
-            self.record["rows"] = json.loads(self.path.read_text())["rows"]
-        self.record |= {"machine": machine(), "versions": versions(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+            there = json.loads(self.path.read_text())
+            if {**there["machine"], "threads": 0} != {**here["machine"], "threads": 0}:
+                print(f"{self.path} was measured on {there['machine']}: further rows would mix two machines")
+            here = {key: there[key] for key in here}
+            self.record["rows"] = there["rows"]
+        self.record |= here
 
     def __contains__(self, key: str) -> bool:
         return key in self.record["rows"]
@@ -35,9 +40,9 @@ class Results:
         write_json(self.path, self.record)
 
 
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """Mean, and its standard error from the spread of `values` (ddof 1; 0 for one value)."""
+def mean_and_error(values: list[float]) -> tuple[float, float | None]:
+    """Mean, and its standard error from the spread of `values` (ddof 1; None for one value)."""
     count, mean = len(values), sum(values) / len(values)
     if count < 2:
-        return mean, 0.0
+        return mean, None
     return mean, (sum((v - mean) ** 2 for v in values) / (count - 1) / count) ** 0.5

@@ -105,7 +105,7 @@ def test_the_same_command_again_changes_nothing_and_other_settings_are_refused(m
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*.png")}
     assert distil(model, out).returncode == 0
     assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*.png")}
-    other = distil(model, out, "--set", "guidance.strength=0.1")
+    other = distil(model, out, "--set", "guidance.strength=0.1", "-q")
     assert other.returncode == 1
     assert "guidance.strength: 0.3 there, 0.1 asked" in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
@@ -157,7 +157,7 @@ def test_dry_run_says_what_and_writes_nothing(model: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["images"] == 20
-    assert record["real_rows"] == 2 * 10 * 4  # two of three steps are guided: ten classes of four real images
+    assert record["real_rows"] == 1 * 10 * 4  # one of three steps is guided: ten classes of four real images
     assert record["forwarded_rows"] == 3 * 50
     assert record["disk_bytes"] > 0
     assert not out.exists()
@@ -221,7 +221,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
 ) -> None:
     backbone = [] if "--backbone" in words else ["--backbone", model]
     monkeypatch.chdir(tmp_path)
-    done = dap("distill", *words, *backbone, "--out", tmp_path / "d")
+    done = dap("distill", *words, *backbone, "--out", tmp_path / "d", "-q")
     assert done.returncode == 1
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -238,6 +238,51 @@ def test_an_output_that_is_a_file_or_somebody_elses_is_refused(model: str, tmp_p
     assert refused.returncode == 1
     assert "thesis.tex" in refused.stderr
     assert sorted(os.listdir(tmp_path / "full")) == ["thesis.tex"]
+
+
+def test_a_damaged_config_is_a_problem_that_verify_reports(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    assert distil(model, out).returncode == 0
+    (out / "config.json").write_text((out / "config.json").read_text().replace("strength", "strenght"))
+    done = dap("verify", out, "--json")
+    assert done.returncode == 1
+    record = json.loads(done.stdout)
+    assert record["ok"] is False
+    assert "config.json is damaged" in record["problems"][0]
+    nothing = dap("verify", tmp_path / "nowhere", "--json")
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "digits:train", "--set", "guidance.strength=1"], "dap train reads the tables data, backbone, train"),
+        (["distill", "digits:train", "--set", "train.steps=1"], "not 'train'"),
+    ],
+)
+def test_settings_of_another_command_are_not_silently_ignored(words: list[str], says: str, tmp_path: Path) -> None:
+    done = dap(*words, "--out", tmp_path / "d")
+    assert done.returncode == 1
+    assert says in done.stderr
+
+
+def test_the_card_says_how_the_set_was_made(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    assert distil(model, out).returncode == 0
+    card = (out / "README.md").read_text()
+    assert "| guidance | dap |" in card
+    assert '"strength": 0.3' in card
+    assert '"tap": "block.' in card
+    assert str(tmp_path) not in card, "a card is published: no paths of the machine"
+
+
+def test_a_dry_run_of_one_class_counts_that_class(model: str, tmp_path: Path) -> None:
+    done = distil(model, tmp_path / "d", "--dry-run", "--json", "--only", "3", "--set", "run.chunk=2")
+    assert json.loads(done.stdout)["real_rows"] == 1 * 4
+
+
+def test_seed_and_seeds_contradict_each_other(model: str, tmp_path: Path) -> None:
+    assert distil(model, tmp_path / "d", "--seed", 1, "--seeds", "0,1").returncode == 2
 
 
 def test_usage_errors_exit_with_two() -> None:

@@ -1,5 +1,6 @@
 """Jobs from end to end: what the classes mean, what may grow, what is refused before anything is sampled."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dap.backbones import open_backbone
 from dap.config import load_config
 from dap.data import open_dataset
 from dap.distillation import distill, open_job
@@ -137,3 +139,46 @@ def test_a_distilled_set_is_a_dataset_with_the_sources_labels(model: str, tmp_pa
     source = open_dataset(str(out))
     assert source.class_names == NAMES
     assert source.counts == (2, 2, 2)
+
+
+def test_two_guidances_of_one_class_name_are_two_guidances(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "from dataclasses import dataclass\n@dataclass(frozen=True, kw_only=True)\nclass Same:\n"
+        "    interval: tuple[float, float] = (0.0, 1.0)\n    tap = None\n    couples = False\n"
+        "    def resolved(self, backbone): return self\n"
+        "    def prepare(self, backbone, reference): return lambda step: {} * step.x_prev\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, scale in (("one_guidance", 0.1), ("other_guidance", 0.2)):
+        (tmp_path / f"{name}.py").write_text(text.format(scale))
+    data = photos(tmp_path / "photos")
+    out = make(data, model, tmp_path / "d", {"name": "one_guidance:Same"})
+    with pytest.raises(StoreError, match=r"guidance\.name"):
+        make(data, model, out, {"name": "other_guidance:Same"})
+
+
+def test_settings_of_the_model_count_as_the_model(model: str, tmp_path: Path) -> None:
+    """A config.json beside the same weights makes other pixels, so it must make another digest."""
+    edited = tmp_path / "edited"
+    shutil.copytree(model, edited)
+    config = edited / "transformer" / "config.json"
+    config.write_text(config.read_text().replace('"norm_eps": 1e-06', '"norm_eps": 0.1'))
+    assert open_backbone(model).weights_digest() != open_backbone(str(edited)).weights_digest()
+
+
+def test_more_guided_channels_than_the_model_has_are_refused(model: str, tmp_path: Path) -> None:
+    config = load_config(
+        data={"source": photos(tmp_path / "photos")}, backbone={"name": model, "cfg_channels": 3}, run={"ipc": 1}
+    )
+    with pytest.raises(ConfigError, match="cfg_channels is 3"):
+        open_job(config, tmp_path / "d")
+
+
+def test_features_beyond_memory_are_refused_with_what_to_type(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dap.reference.FEATURE_BYTES", 1000)
+    with pytest.raises(ConfigError, match=r"guidance\.reference_size="):
+        make(photos(tmp_path / "photos"), model, tmp_path / "d")

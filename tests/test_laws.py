@@ -45,7 +45,7 @@ class Watched:
 
     def predict(self, x: Tensor, t: int, condition: Tensor, tap: str | None = None) -> Prediction:
         given = self._inner.predict(x, t, condition, tap)
-        null = torch.equal(condition, self._inner.null_condition(len(x)))
+        null = torch.equal(condition, self._inner.null_condition(len(condition)))
         graph = given.eps.requires_grad or (given.features is not None and given.features.requires_grad)
         self.calls.append(Call(len(x), t, tap, null, graph))
         return given

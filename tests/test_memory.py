@@ -51,7 +51,7 @@ class Small:
         return given
 
     def tap_features(self, x: Tensor, t: int, condition: Tensor, tap: str) -> Tensor:
-        self._check(len(x) // memory.REFERENCE_ROWS)
+        self._check(int(len(x) / memory.REFERENCE_ROWS["cpu"]))
         return self._inner.tap_features(x, t, condition, tap)
 
 
@@ -65,21 +65,21 @@ def last(thrift: Thrift, chunk: Chunk) -> Tensor:
 @pytest.mark.parametrize("guidance", [None, SET])
 def test_out_of_memory_halves_the_micro_batch_until_it_fits(guidance: Any, bench: Any, units: Any) -> None:
     b = bench(Small(tiny_dit(), rows=3), cfg_scale=2.0, micro_batch=10)
-    reference = b.reference(rows=40)
+    reference = b.reference(rows=15)
     thrift = Thrift(b.sampler, None if guidance is None else b.guided(guidance, reference), reference)
     chunk = Chunk(0, tuple(units([0, 1], 4)))
     x = last(thrift, chunk)
     tried = [10, 5] if guidance is None else [10, 5, 5]  # the second time without keeping graphs together
     assert b.sampler.backbone.refused == tried
     assert thrift.sampler.micro_batch == 2
-    assert reference.rows == 8
+    assert reference.rows == 3
     assert [note for note in thrift.notes if "micro-batch;" not in note] == [
         "out of memory: micro-batch 5 instead of 10; last bits may differ",
         "out of memory: micro-batch 2 instead of 5; last bits may differ",
     ]
     plain = bench(tiny_dit(), cfg_scale=2.0, micro_batch=2)
     assert torch.equal(
-        x, plain.sample(chunk.units, None if guidance is None else plain.guided(guidance, plain.reference(rows=8)))
+        x, plain.sample(chunk.units, None if guidance is None else plain.guided(guidance, plain.reference(rows=3)))
     )
     assert torch.equal(x, last(thrift, chunk))  # and it stays there
     assert b.sampler.backbone.refused == tried

@@ -67,7 +67,7 @@ def settings(names: tuple[str, ...] = ("cat", "dog"), ipc: int = 3, **guidance: 
         "config": {
             "data": {"source": "some|*data*\n# x"},
             "run": {"ipc": ipc, "seed": 0},
-            "guidance": {"name": "dap"},
+            "guidance": {"preset": "dap", "name": "m:C", "strength": 0.3},
         },
         "class_names": names,
         "versions": {"torch": "2"},

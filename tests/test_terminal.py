@@ -42,8 +42,20 @@ def test_on_a_pipe_progress_is_plain_lines_and_rare(
     assert lines == ["distil: 10 of 100, 1 min 39 s left, so far", "distil: 20 of 100, 1 min 28 s left, so far"]
 
 
-def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_says_nothing_but_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     talk = Talk(quiet=True)
     talk.say("hello")
     talk.result({"a": 1}, "text")
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("text\n", "")
+
+
+def test_names_are_not_markup_on_a_terminal_either() -> None:
+    talk = Talk()
+    talk.console = Console(file=io.StringIO(), force_terminal=True, width=120, emoji=False, highlight=False)
+    with talk.progress("distil out[/x]", 2) as meter:
+        meter.at(1, "[bold :cat:")
+    talk.next(["dap", "verify", "a :cat: b"])
+    text = talk.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "distil out[/x]" in text
+    assert "[bold :cat:" in text
+    assert "dap verify 'a :cat: b'" in text

@@ -94,7 +94,13 @@ def _signature(body: str) -> str:
 
 
 def _source(config: Mapping[str, Any]) -> str:
-    return str(_table(config, "data").get("source") or "an image dataset")
+    return _last_part(_table(config, "data").get("source")) or "an image dataset"
+
+
+def _last_part(name: object) -> str:
+    """A path without its folders: a card is published, a home directory should not be. Hub ids keep their owner."""
+    text = str(name or "")
+    return text if re.fullmatch(r"(hf:)?[\w.-]+/[\w.-]+(:\w+)?", text) else re.split(r"[/\\]", text.rstrip("/\\"))[-1]
 
 
 def _table(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -129,10 +135,10 @@ def _facts(config: Mapping[str, Any]) -> str:
     guidance, run, backbone = (_table(config, name) for name in ("guidance", "run", "backbone"))
     rows = {
         "source": _source(config),
-        "backbone": backbone.get("name"),
+        "backbone": _last_part(backbone.get("name")),
         "classifier-free guidance": backbone.get("cfg_scale"),
-        "guidance": guidance.get("name"),
-        "its options": guidance.get("options") or None,
+        "guidance": guidance.get("preset"),
+        "its options": {k: v for k, v in guidance.items() if k not in ("preset", "name") and v is not None} or None,
         "sampling": _table(config, "sampling") or None,
         "images per class": run.get("ipc"),
         "seed": run.get("seed"),

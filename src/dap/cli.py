@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +37,8 @@ Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it h
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Entry point of the command. The working directory is searched last, for a user's own `package.module:Name`."""
+    sys.path.append(os.getcwd())
     app()
 
 
@@ -98,7 +101,8 @@ def train(
             "backbone": _given(vae=vae, device=device),
             "train": _given(size=size, steps=steps, seed=seed),
         }
-        result = run_train(_config(config, set_, flags), out, start, half, talk)
+        settings = _config(config, set_, flags, "train")
+        result = run_train(settings, out, start, half, talk)
         talk.result(result)
         talk.next(["dap", "distill", data, "--backbone", str(out), "--ipc", "10", "--out", f"{out}-ipc10"])
 
@@ -163,10 +167,14 @@ def distill(
             "guidance": _given(name=guidance),
             "run": _given(ipc=ipc, seed=seed),
         }
-        result, table = run_distill(_config(config, set_, flags), out, seeds, only or [], dry_run, talk)
+        if seed is not None and seeds is not None:
+            raise typer.BadParameter("give --seed or --seeds, not both")
+        settings = _config(config, set_, flags, "distill")
+        result, table = run_distill(settings, out, seeds, only or [], dry_run, talk)
         talk.result(result, table)
         if not dry_run:
-            talk.next(["dap", "evaluate", str(result["out"]), "--test", _test_of(data)])
+            tiny = ["--protocol", "hard-tiny"] if data.startswith("digits") else []
+            talk.next(["dap", "evaluate", str(result["out"]), "--test", _test_of(data), *tiny])
 
 
 @app.command()
@@ -189,9 +197,13 @@ def evaluate(
     with known_failures():
         from dap.commands.evaluate import run_evaluate
 
-        flags = {"evaluation": _given(protocol=protocol, networks=network, repeats=repeats)}
-        settings = _config(config, set_, flags).evaluation
-        result = run_evaluate(sets, test, real, settings, baseline or [], device or "auto", talk)
+        flags = {
+            "evaluation": _given(protocol=protocol, networks=network, repeats=repeats),
+            "backbone": _given(device=device),
+        }
+        settings = _config(config, set_, flags, "evaluate")
+        device = settings.backbone.device
+        result = run_evaluate(sets, test, real, settings.evaluation, baseline or [], device, talk)
         scaled = ", scaled" if result["scaled"] else ""
         title = f"{result['protocol']}{scaled} on {test}, {result['test']['images']} images"
         talk.result(result, accuracy_table(title, result["results"]))
@@ -207,12 +219,11 @@ def verify(
     """Check every file of a distilled set against what was written; exit 1 when something differs."""
     talk = Talk(quiet=quiet, as_json=as_json)
     with known_failures():
-        from dap.store import Store
+        from dap.commands.verify import run_verify
 
-        store = Store.open(directory)
-        problems = store.verify()
-        record = {"ok": not problems, "images": store.images, "problems": problems}
-        text = "\n".join(problems) if problems else f"{directory}: {store.images} images, as they were written"
+        record = run_verify(directory)
+        problems = record["problems"]
+        text = "\n".join(problems) if problems else f"{directory}: {record['images']} images, as they were written"
         talk.result(record, text)
     if problems:
         raise typer.Exit(1)
@@ -223,9 +234,22 @@ def _given(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _config(path: Path | None, overrides: list[str] | None, flags: dict[str, dict[str, Any]]) -> Any:
-    from dap.config import load_config
+READS = {  # the tables of each command; a file may hold more, for other commands, `--set` may not
+    "train": ("data", "backbone", "train"),
+    "distill": ("data", "backbone", "sampling", "guidance", "run"),
+    "evaluate": ("evaluation", "backbone"),
+}
 
+
+def _config(path: Path | None, overrides: list[str] | None, flags: dict[str, dict[str, Any]], command: str) -> Any:
+    from dap.config import load_config
+    from dap.errors import ConfigError
+
+    for override in overrides or ():
+        table = override.partition(".")[0].strip()
+        if "=" in override and table not in READS[command]:
+            known = ", ".join(READS[command])
+            raise ConfigError(f"--set {override}: dap {command} reads the tables {known}, not {table!r}")
     return load_config(path, overrides or (), **flags)
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from safetensors import SafetensorError
+
 from dap.errors import StoreError
 
 TEMPORARY = re.compile(r"\.dap-[0-9a-f]{32}\.tmp")
@@ -29,6 +31,8 @@ def refusals(path: Path, needed: Callable[[], float] = lambda: 1e6) -> Iterator[
     """Turn what the system refuses into one line; `needed` says how many bytes there is still to write."""
     try:
         yield
+    except SafetensorError as error:  # safetensors' own word for what the system refuses
+        raise StoreError(f"cannot write below {path} ({error}): make room, and {AGAIN}") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             megabytes = max(1, math.ceil(needed() / 1e6))

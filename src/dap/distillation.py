@@ -2,7 +2,7 @@
 
     job = open_job(config, out)        everything that can fail is checked here, before any sampling
     for event in job.render(): ...     one event a reverse step; chunks are committed as they finish
-    job.finish()                       manifest and dataset card
+                                       and the manifest and the dataset card follow
 
 `distill` does all three. Run it again to go on; another configuration into the same directory is refused.
 """
@@ -23,12 +23,12 @@ from dap.config import Config, as_record, digest
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
 from dap.guidance import Guidance, load_guidance
-from dap.memory import REFERENCE_ROWS, Thrift, enough_memory
+from dap.memory import Thrift, enough_memory, reference_rows
 from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.record import versions
 from dap.reference import Reference
-from dap.resolution import real_images, resolved
+from dap.resolution import real_images, resolved, sampler_of
 from dap.sampling import Guided, Sampler, State, trajectory
 from dap.store import Store
 from dap.types import Chunk
@@ -72,7 +72,7 @@ class Job:
             self.sampler.classes,
             self.sampler.chain,
             seed=self.config.run.seed,
-            rows=REFERENCE_ROWS * self.sampler.micro_batch,
+            rows=reference_rows(self.backbone.device, self.sampler.micro_batch),
         )
 
     @cached_property
@@ -108,12 +108,16 @@ class Job:
                 raise AssertionError("a chain has at least one step")
             with enough_memory("decoding the images"):
                 images = torch.cat([self.backbone.decode(x) for x in state.x.split(self.sampler.micro_batch)])
-            facts: dict[str, Any] = {"seconds": round(time.perf_counter() - began, 3)}
-            store.commit(chunk, to_uint8(images), facts | ({"notes": thrift.notes} if thrift.notes else {}))
+            notes = {"notes": thrift.notes} if thrift.notes else {}
+            store.commit(chunk, to_uint8(images), self._facts(began) | notes)
             made += len(chunk.units)
             note = "; ".join(thrift.notes[told:])
             yield Event(number, len(missing), state.count, state.count, made, total, note)
         store.finish()
+
+    def _facts(self, began: float) -> dict[str, Any]:
+        """What a commit marker says besides its files."""
+        return {"seconds": round(time.perf_counter() - began, 3), "device": self.backbone.device.type}
 
     def chunks_with(self, text: str) -> tuple[Chunk, ...]:
         """The chunks that `--only CLASS` or `CLASS:INDEX` means. Raises ConfigError for what is not planned."""
@@ -145,7 +149,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         source = real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
     out = Path(out).expanduser()
     config = resolved(config, backbone, out)
-    sampler = _sampler(config, backbone, classes, source.class_names)
+    sampler = sampler_of(config, backbone, classes, source.class_names)
     record = _record(config, source, backbone, guidance, classes)
     couples = guidance is not None and guidance.couples
     chunks = plan_chunks(
@@ -193,20 +197,6 @@ def _open(config: Config) -> Backbone:
     return open_backbone(b.name, arch=b.arch, vae=b.vae, **how)
 
 
-def _sampler(config: Config, backbone: Backbone, classes: tuple[int, ...], class_names: tuple[str, ...]) -> Sampler:
-    """The loop's settings, from a configuration in which everything is decided."""
-    s = config.sampling
-    return Sampler(
-        backbone=backbone,
-        chain=backbone.chain(s.scheduler, s.steps, s.eta, s.variance or "fixed"),
-        classes=classes,
-        cfg_scale=config.backbone.cfg_scale or 1.0,
-        cfg_channels=config.backbone.cfg_channels,
-        micro_batch=config.run.micro_batch or 1,
-        class_names=class_names,
-    )
-
-
 def _record(
     config: Config, source: Source, backbone: Backbone, guidance: Guidance | None, classes: tuple[int, ...]
 ) -> dict[str, Any]:
@@ -218,7 +208,9 @@ def _record(
     run: dict[str, Any] = {"seed": config.run.seed, "micro_batch": config.run.micro_batch}
     if guidance is not None and guidance.couples:
         run["ipc"] = config.run.ipc
-    chosen = {"name": "none"} if guidance is None else {"name": type(guidance).__name__, **as_record(guidance)}
+    kind = type(guidance)
+    name = "none" if guidance is None else f"{kind.__module__}:{kind.__qualname__}"
+    chosen = {"name": name, **({} if guidance is None else as_record(guidance))}
     determines = {
         "data": {
             "class_names": list(source.class_names),

@@ -5,7 +5,7 @@
     |-- DataError       images, classes or labels are not what was said
     |-- StoreError      the output directory cannot be used, or does not hold what it says
     |-- BackboneError   a pipeline cannot be loaded, or lacks what is asked of it
-    `-- SamplingError   sampling went wrong (NaN, out of memory)
+    `-- SamplingError   numbers are no longer finite, in sampling or in training
 
 Each message says what is wrong, the value, and what to type. The command line prints these, and only these, as one
 line and exits with 1; anything else is a bug and keeps its traceback.
@@ -38,7 +38,7 @@ class BackboneError(DapError, RuntimeError):
 
 
 class SamplingError(DapError, RuntimeError):
-    """Sampling went wrong: numbers that are not finite, or no memory."""
+    """Numbers are no longer finite, in sampling or in training."""
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> str:

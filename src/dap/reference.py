@@ -17,7 +17,9 @@ from torch import Tensor
 from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
 from dap.data import Source
+from dap.errors import ConfigError
 
+FEATURE_BYTES = 8 * 10**9  # of one class at one step, all of which the energy needs at once
 KEPT_BYTES = 2 * 10**9  # of encoded classes: a chunk's own are asked for again at every step
 
 
@@ -26,7 +28,7 @@ class Reference:
 
     source   images in the backbone's size and mode, already checked; all of a class are used
     classes  classes[label] is the backbone's index of the dataset's class
-    rows     images of one forward pass
+    rows     most images of one forward pass; a class is cut into equal parts
     bank     features kept in memory for the next set of the same seed, up to `bank_bytes`; empty and off by default
     """
 
@@ -67,11 +69,17 @@ class Reference:
         x_0 = self.latents(label)
         noise = torch.randn(x_0.shape, generator=self._generator(label, index)).to(x_0.device)
         x_t = self.chain.noised(x_0, noise, t)
-        parts = []
-        for rows in x_t.split(self.rows):
+        condition = self.backbone.condition([self.classes[label]])  # one row that all share
+        parts: list[Tensor] = []
+        for rows in x_t.tensor_split(-(-len(x_t) // self.rows)):
             self.on_extract(len(rows))
-            condition = self.backbone.condition([self.classes[label]] * len(rows))
             parts.append(self.backbone.tap_features(rows, t, condition, tap))
+            needed = parts[0][0].nbytes * len(x_0)
+            if needed > FEATURE_BYTES:
+                raise ConfigError(
+                    f"the features of {len(x_0)} real images at {tap} take {needed / 1e9:.0f} GB for each step; "
+                    f"use fewer: --set guidance.reference_size={int(len(x_0) * FEATURE_BYTES / needed)}"
+                )
         return torch.cat(parts)
 
     def latents(self, label: int) -> Tensor:

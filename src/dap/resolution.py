@@ -10,6 +10,7 @@ from dap.config import Config
 from dap.data import Source
 from dap.errors import ConfigError
 from dap.memory import choose_micro_batch
+from dap.sampling import Sampler
 from dap.store import Store
 
 
@@ -17,8 +18,13 @@ def resolved(config: Config, backbone: Backbone, out: Path) -> Config:
     """The configuration with everything decided that determines the pixels.
 
     The micro-batch: what is named, else what the plan in `out` began with, else what fits.
-    Raises: ConfigError for a learned variance that the backbone does not have.
+    Raises: ConfigError for a learned variance, or more channels, than the backbone has.
     """
+    channels = config.backbone.cfg_channels
+    if channels != "all" and int(channels) > backbone.latent_shape[0]:
+        raise ConfigError(
+            f"backbone.cfg_channels is {channels}; {backbone.name} has {backbone.latent_shape[0]}, use 'all'"
+        )
     micro_batch = config.run.micro_batch or Store.micro_batch_in(out) or choose_micro_batch(backbone)
     run = replace(config.run, micro_batch=micro_batch, chunk=config.run.chunk or max(50, micro_batch))
     scale = backbone.cfg_scale if config.backbone.cfg_scale is None else config.backbone.cfg_scale
@@ -44,3 +50,17 @@ def real_images(source: Source, config: Config, backbone: Backbone, limit: int |
     if limit is not None:
         source = source.select(limit, config.run.seed)
     return source
+
+
+def sampler_of(config: Config, backbone: Backbone, classes: tuple[int, ...], class_names: tuple[str, ...]) -> Sampler:
+    """The loop's settings, from a configuration in which everything is decided."""
+    s = config.sampling
+    return Sampler(
+        backbone=backbone,
+        chain=backbone.chain(s.scheduler, s.steps, s.eta, s.variance or "fixed"),
+        classes=classes,
+        cfg_scale=config.backbone.cfg_scale or 1.0,
+        cfg_channels=config.backbone.cfg_channels,
+        micro_batch=config.run.micro_batch or 1,
+        class_names=class_names,
+    )

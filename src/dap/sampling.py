@@ -173,7 +173,7 @@ def _with_cfg(sampler: Sampler, x: Tensor, t: int, eps: Tensor) -> Tensor:
     """eps_null + s (eps - eps_null) on the chosen channels, eps itself on the others."""
     if sampler.cfg_scale == 1:
         return eps
-    null = sampler.backbone.predict(x, t, sampler.backbone.null_condition(len(x))).eps
+    null = sampler.backbone.predict(x, t, sampler.backbone.null_condition(1)).eps
     channels = eps.shape[1] if sampler.cfg_channels == "all" else int(sampler.cfg_channels)
     mixed = null[:, :channels] + sampler.cfg_scale * (eps[:, :channels] - null[:, :channels])
     return torch.cat([mixed, eps[:, channels:]], dim=1)

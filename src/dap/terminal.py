@@ -31,7 +31,7 @@ class Talk:
 
     def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """One line of talk on stderr, shown as it stands (class names are not markup)."""
@@ -45,21 +45,22 @@ class Talk:
         """The command's answer on stdout: the JSON object when asked for, else the table or text."""
         if self.as_json:
             print(json.dumps(record, allow_nan=False, ensure_ascii=False), flush=True)
-        elif table is not None and not self.quiet:
+        elif table is not None:
             # a pipe has no width: give the table room instead of rich's 80 columns
             width = None if sys.stdout.isatty() else 200
-            Console(highlight=False, width=width).print(escape(table) if isinstance(table, str) else table)
+            console = Console(highlight=False, emoji=False, width=width)
+            console.print(escape(table) if isinstance(table, str) else table, soft_wrap=isinstance(table, str))
 
     @contextmanager
     def progress(self, what: str, total: float) -> Iterator[Meter]:
         """A bar with time left, or plain lines on a pipe; `total` in whatever the meter's `at` counts."""
         if self.console.is_terminal and not self.quiet:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             with Progress(*columns, console=self.console) as bars:
                 yield Meter(self, what, total, bars)
@@ -104,8 +105,17 @@ def known_failures() -> Iterator[None]:
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         again = shlex.join(["dap", *sys.argv[1:]])
-        print(f"\ndap: interrupted; what is finished is kept. To go on: {again}", file=sys.stderr)
+        print(f"\ndap: interrupted; what was saved is kept. To go on: {again}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError" or os.environ.get("DAP_DEBUG") == "1":
+            raise
+        print(
+            "dap: out of memory on the GPU; lower --set run.micro_batch, guidance.reference_size (dap distill) or "
+            "train.batch (dap train), or use --device cpu",
+            file=sys.stderr,
+        )
+        raise typer.Exit(FAILED) from None
     except OSError as error:
         if os.environ.get("DAP_DEBUG") == "1" or error.errno is None:
             raise

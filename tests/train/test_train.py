@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dap.backbones import open_backbone
 from dap.config import TrainConfig
+from dap.data import open_dataset
 from dap.errors import BackboneError, ConfigError, DataError, SamplingError, StoreError
 from dap.testing import check_backbone, save_tiny_dit, tiny_dit, tiny_latent_dit, tiny_source
 from dap.train import Progress, train
@@ -208,7 +210,7 @@ def test_images_that_are_not_square_need_a_size(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.new("L", (12, 8)).save(out, "PNG")
     wide = replace(DATA, read_bytes=lambda label, key: out.getvalue(), size=None)
-    with pytest.raises(DataError, match="images of 12x8 px; say the training size"):
+    with pytest.raises(DataError, match="has 12x8 px: say the training size"):
         finish(tmp_path / "out", TINY, wide)
     assert finish(tmp_path / "out", replace(TINY, size=8, steps=1), wide)
 
@@ -251,8 +253,8 @@ def test_training_goes_on_from_a_pipeline_with_other_classes(tmp_path: Path) -> 
 
 def test_going_on_needs_images_that_fit(tmp_path: Path) -> None:
     base = save_tiny_dit(tmp_path / "base", tiny_dit(channels=3))
-    with pytest.raises(DataError, match=r"works on \(3, 8, 8\), these images give \(1, 8, 8\)"):
-        finish(tmp_path / "out", start=str(base))
+    with pytest.raises(DataError, match=r"works on \(3, 8, 8\), these images give \(3, 16, 16\)"):
+        finish(tmp_path / "out", replace(TINY, size=16), start=str(base))
     with pytest.raises(BackboneError):
         finish(tmp_path / "out", start=str(tmp_path / "nowhere"))
 
@@ -284,7 +286,7 @@ def test_going_on_from_a_hub_id_finds_its_vae(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_vae_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"no config.json"):
+    with pytest.raises(BackboneError, match=r"nowhere"):
         finish(tmp_path / "out", vae=str(tmp_path / "nowhere"))
 
 
@@ -368,5 +370,36 @@ def test_a_new_dit_starts_as_the_paper_says() -> None:
     assert torch.equal(out, torch.zeros_like(out))
 
 
-def test_time_left_is_what_remains_at_the_present_rate() -> None:
-    assert Progress(step=30, steps=50, loss=0.1, images_per_second=10.0).seconds_left(8) == pytest.approx(16)
+# --- when it saves, and what it trains on -----------------------------------------------------------------------------
+
+
+def test_it_saves_and_samples_at_the_very_steps_that_were_asked_for(tmp_path: Path) -> None:
+    config = replace(TINY, steps=16, save_every=7, sample_every=6)
+    steps = train(DATA, tmp_path / "t", config, device="cpu")
+    samples = []
+    for progress in steps:
+        samples += [progress.samples] if progress.samples else []
+        if progress.step == 7:
+            saved = torch.load(tmp_path / "t" / "training" / "state.pt", weights_only=True)
+            assert saved["step"] == 7
+    assert [path.stem for path in samples] == ["0000006", "0000012", "0000016"]
+
+
+def test_images_that_differ_in_size_ask_for_a_training_size(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "mine" / name / "0.png")
+    Image.new("L", (40, 30)).save(tmp_path / "mine" / "bee" / "1.png")
+    with pytest.raises(DataError, match=r"'ant/0.png' has 8x8 px, 'bee/1.png' 40x30.*--size"):
+        finish(tmp_path / "t", data=open_dataset(tmp_path / "mine", mode="L"))
+
+
+def test_a_finished_training_with_other_storage_is_another_training(trained: tuple[Path, list[Progress]]) -> None:
+    with pytest.raises(StoreError, match="another training"):
+        finish(trained[0], half=True)
+
+
+def test_going_on_from_a_grey_model_reads_grey_images(tmp_path: Path, trained: tuple[Path, list[Progress]]) -> None:
+    colour = tiny_source(["ant", "bee", "cat"], 4, mode="RGB")
+    finish(tmp_path / "t", replace(TINY, steps=2), colour, start=str(trained[0]))
+    assert open_backbone(str(tmp_path / "t"), device="cpu").image_mode == "L"

@@ -13,6 +13,8 @@ from dap.errors import BackboneError, ConfigError, unknown
 
 __all__ = ["Backbone", "default_micro_batch", "directory_of", "open_backbone", "pick_device"]
 
+SNAPSHOT = ("*.json", "*/config.json", "*/scheduler_config.json", "*.safetensors", "*.safetensors.index.json")
+PICKLES = ("*/diffusion_pytorch_model*.bin", "*/diffusion_pytorch_model*.bin.index.json")
 EMBEDDED = {"digits": Path(__file__).parent / "assets" / "digits"}
 
 
@@ -85,7 +87,8 @@ def directory_of(name: str) -> Path:
             found = ", ".join(sorted(os.listdir(path))[:6]) or "nothing"
             raise BackboneError(f"{name} is not a diffusers pipeline: no model_index.json; found {found}")
         return path
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    local = path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or path.parent.is_dir()
+    if local:
         known = (
             [*EMBEDDED, *(f"{p}" for p in path.parent.glob("*") if p.is_dir())]
             if path.parent.is_dir()
@@ -98,17 +101,11 @@ def directory_of(name: str) -> Path:
 def _snapshot(name: str) -> Path:
     from huggingface_hub import constants, snapshot_download
 
-    wanted = [
-        "model_index.json",
-        "dap.json",
-        "config.json",
-        "*.safetensors",
-        "*/config.json",
-        "*/scheduler_config.json",
-        "*/*.safetensors",
-    ]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        directory = Path(snapshot_download(name, allow_patterns=list(SNAPSHOT)))
+        if not list(directory.rglob("*.safetensors")):  # an old repository: a pickle, read with weights_only
+            directory = Path(snapshot_download(name, allow_patterns=[*SNAPSHOT, *PICKLES]))
+        return directory
     except Exception as error:
         if constants.HF_HUB_OFFLINE:
             raise BackboneError(

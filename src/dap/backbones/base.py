@@ -74,6 +74,7 @@ class Backbone(Protocol):
     def predict(self, x: Tensor, t: int, condition: Tensor, tap: str | None = None) -> Prediction:
         """eps [B, C, H, W] in float32 without gradient, and the features at `tap` from the same forward pass.
 
+        `condition` has a row for each image, or a single one that all share.
         The autograd graph of the features reaches from `x` (when it requires a gradient) to the tap and not beyond.
         """
         ...

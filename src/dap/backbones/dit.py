@@ -90,9 +90,10 @@ class DiTBackbone:
         check_channels(name, self.latent_shape[0], self.vae)
 
     def weights_digest(self) -> str:
-        """sha256 over the noise schedule and the weight files; over the tensors when the model was made in memory."""
-        schedule = {key: value for key, value in dict(self.schedule).items() if not key.startswith("_")}
-        total = sha256(json.dumps(schedule, sort_keys=True, default=str).encode())
+        """sha256 over each part's settings and the weight files; over the tensors of a model made in memory."""
+        parts = [self.schedule, self.transformer.config, *([] if self.vae is None else [self.vae.config])]
+        settings = [{k: v for k, v in dict(part).items() if not k.startswith("_")} for part in parts]
+        total = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         if time_embedding(self.transformer) != "diffusers":
             total.update(b"time_embedding original")
         for path in self._files:
@@ -154,7 +155,8 @@ class DiTBackbone:
         return stop_at(self._layer(tap), lambda: self._output(x, t, condition))
 
     def _output(self, x: Tensor, t: int, condition: Tensor) -> Tensor:
-        timestep = torch.full((len(x),), t, dtype=torch.long, device=self.device)
+        # as many timesteps as conditions: a single pair is embedded once and broadcast over all rows
+        timestep = torch.full((len(condition),), t, dtype=torch.long, device=self.device)
         return computed(
             self.transformer, lambda x: self.transformer(x, timestep=timestep, class_labels=condition).sample, x
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from dap.guidance import acts
 from dap.memory import enough_memory
 from dap.sampling import trajectory
 from dap.terminal import Meter, Talk, duration
+from dap.types import Chunk
 
 
 def run_distill(
@@ -48,18 +50,19 @@ def run_distill(
 def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Talk) -> tuple[dict[str, Any], str]:
     """One set."""
     began = time.perf_counter()
+    talk.say(f"reading {config.data.source}, loading {config.backbone.name}")
     with talk.progress("check images", 0) as meter:
         job = open_job(config, out, lambda done, total: meter.at(done, total=total))
     if job.source.skipped:
         names = ", ".join(key for key, _ in job.source.skipped[:5])
         talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")
-    if dry_run:
-        with enough_memory("one step"):
-            return dry(job)
-    chunks = None
+    chunks = job.chunks
     if only:
         chosen = [job.chunks_with(text) for text in only]
         chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
+    if dry_run:
+        with enough_memory("one step"):
+            return dry(job, chunks)
     with talk.progress(f"distil {out}", 0) as meter:
         for event in job.render(chunks):
             if event.note:
@@ -92,12 +95,12 @@ class Estimate:
     disk: int
 
 
-def dry(job: Job) -> tuple[dict[str, Any], str]:
-    """The plan with its cost; writes nothing."""
+def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
+    """What is missing of the chosen chunks, with its cost; writes nothing."""
     from dap.store import Store
 
     done = Store.open(job.out) if (job.out / "plan.json").exists() else None
-    chunks = job.chunks if done is None else done.missing(job.chunks)
+    chunks = chosen if done is None else done.missing(chosen)
     images = sum(len(c.units) for c in job.chunks)
     cost = estimate(job, chunks)
     record = {
@@ -122,7 +125,7 @@ def dry(job: Job) -> tuple[dict[str, Any], str]:
     return record, "\n".join(lines)
 
 
-def estimate(job: Job, chunks: tuple[Any, ...]) -> Estimate:
+def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     """Rows by counting, seconds from one guided and one unguided step of the first chunk, memory as it stands then."""
     count, micro = len(job.sampler.chain.timesteps), job.sampler.micro_batch
     guided = sum(acts(job.guided.interval, i, count) for i in range(count)) if job.guided else 0
@@ -141,7 +144,7 @@ def estimate(job: Job, chunks: tuple[Any, ...]) -> Estimate:
     return Estimate(rows, real, seconds, peak_memory(job), disk)
 
 
-def timed_step(job: Job, chunk: Any, guided: bool) -> float:
+def timed_step(job: Job, chunk: Chunk, guided: bool) -> float:
     """Seconds of the second step of a trajectory (the first one warms up), guided throughout or not at all."""
     always = replace(job.guided, interval=(0.0, 2.0)) if guided and job.guided else None
     states = trajectory(job.sampler, chunk.units, always)
@@ -159,4 +162,5 @@ def peak_memory(job: Job) -> int:
 
     if job.backbone.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(job.backbone.device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

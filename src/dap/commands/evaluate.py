@@ -20,6 +20,7 @@ def run_evaluate(
     talk: Talk,
 ) -> dict[str, Any]:
     """The result of `dap.evaluation.evaluate`, with progress drawn while it runs."""
+    talk.say(f"reading {len(sets)} sets and {test}")
     with talk.progress("evaluate", 0) as meter:
         result = evaluate(
             sets,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any, cast
 
-from dap.config import GuidanceConfig, build
+from dap.config import GuidanceConfig, as_record, build, digest
 from dap.errors import ConfigError, unknown
 from dap.guidance.base import Guidance, Shift, acts
 from dap.guidance.representativeness import Representativeness
@@ -13,7 +14,8 @@ from dap.guidance.representativeness import Representativeness
 __all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "dap": {"strength": 0.3, "repulsion": 1.0, "power": 1},  # the recommended settings
+    # the recommended settings; the first half of the trajectory costs as much and was worth nothing measurable
+    "dap": {"strength": 0.3, "repulsion": 1.0, "power": 1, "interval": (0.5, 1.0)},
     "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1},  # Algorithm 1 as published
 }
 
@@ -44,4 +46,13 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
         raise ConfigError(f"guidance {name!r} cannot be imported: {error}") from None
     if not isinstance(kind, type):
         raise ConfigError(f"guidance {name!r} is a {type(kind).__name__}, not a class; see dap.guidance.base")
-    return cast(Guidance, build(kind, options, "guidance"))
+    if not is_dataclass(kind):
+        raise ConfigError(
+            f"guidance {name!r} is not a dataclass; decorate it with @dataclass(frozen=True, kw_only=True)"
+        )
+    try:
+        guidance = cast(Guidance, build(kind, options, "guidance"))
+        digest(as_record(guidance))
+    except TypeError as error:
+        raise ConfigError(f"guidance {name!r} cannot be made with these options: {error}") from None
+    return guidance

@@ -90,7 +90,7 @@ class Representativeness:
             f"guidance.bandwidth is {self.bandwidth}; use a number above 0",
         )
         require(
-            0 <= self.interval[0] < self.interval[1],
+            0 <= self.interval[0] < min(1, self.interval[1]),
             f"guidance.interval is {list(self.interval)}; use [start, end] with 0 <= start < end, e.g. [0, 0.8]",
         )
 

@@ -33,10 +33,6 @@ class Progress:
     images_per_second: float
     samples: Path | None = None
 
-    def seconds_left(self, batch: int) -> float:
-        """Seconds to the last step at the present rate."""
-        return (self.steps - self.step) * batch / max(self.images_per_second, 1e-9)
-
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """The rate of step 0 .. steps - 1: linear warm-up, then constant or half a cosine to 0."""
@@ -131,7 +127,8 @@ def run(trainer: Trainer) -> Iterator[Progress]:
     config, losses, since = trainer.config, [], time.perf_counter()
     while trainer.step < config.steps:
         losses.append(trainer.advance())
-        if trainer.step % LOG_EVERY == 0 or trainer.step == config.steps:
+        due = (LOG_EVERY, config.save_every, config.sample_every)
+        if any(trainer.step % every == 0 for every in due) or trainer.step == config.steps:
             loss = float(torch.stack(losses).mean())
             if not math.isfinite(loss):
                 raise SamplingError(

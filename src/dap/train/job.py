@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dap.backbones import directory_of, open_backbone, pick_device
@@ -24,7 +25,7 @@ from dap.backbones.chain import Chain
 from dap.backbones.dit import DiTBackbone, load_part, read_json
 from dap.config import TrainConfig, as_record, digest
 from dap.data import Source
-from dap.disk import sweep, write_json, write_whole
+from dap.disk import refusals, sweep, write_json, write_whole
 from dap.errors import BackboneError, DataError, StoreError
 from dap.pictures import grid, save_png, to_uint8
 from dap.sampling import Sampler, trajectory
@@ -74,9 +75,11 @@ def train(
     begun = None if start is None else open_backbone(start, vae=vae, device="cpu")
     if begun is not None and not isinstance(begun, DiTBackbone):
         raise BackboneError(f"{start} is not a DiT; dap train goes on from a DiT pipeline directory")
+    if begun is not None:
+        data = data.with_format(mode=begun.image_mode)
     config = replace(config, size=config.size or (begun.image_size if begun else _common_side(data)))
     data = data.with_format(size=config.size).checked(on_bad_image, on_check)
-    what = {"train": as_record(config), "data": data.digest, "from": start, "vae": vae}
+    what = {"train": as_record(config), "data": data.digest, "from": start, "vae": vae, "half": half}
     work = _claim(out, what)
     if (out / "model_index.json").exists():
         return
@@ -86,7 +89,9 @@ def train(
         trainer.restore(_load_state(state))
     _keep_losses(work / "loss.csv", trainer.step)
     for progress in run(trainer):
-        yield _record(progress, trainer, parts, work)
+        with refusals(work):
+            progress = _record(progress, trainer, parts, work)
+        yield progress
     trained = {**what, "skipped": [key for key, _ in data.skipped]}
     _finish(out, trainer, parts, trained, torch.float16 if half else torch.float32)
     state.unlink(missing_ok=True)
@@ -94,27 +99,33 @@ def train(
 
 def _finish(out: Path, trainer: Trainer, parts: Parts, trained: dict[str, Any], dtype: torch.dtype) -> None:
     """Saves the averaged weights as a pipeline, with how they were trained."""
-    trained |= {"digest": digest(trained), "images": len(trainer.x_0), "seconds": round(trainer.seconds, 1)}
+    trained = trained | {"digest": digest(trained), "images": len(trainer.x_0), "seconds": round(trainer.seconds, 1)}
     trainer.model.load_state_dict(trainer.ema)
-    save_pipeline(
-        out,
-        trainer.model,
-        parts.class_names,
-        record={"cfg_scale": trainer.config.cfg_scale, "tap": trainer.config.tap, "training": trained},
-        scheduler=parts.scheduler,
-        vae=parts.vae_directory,
-        dtype=dtype,
-    )
+    with refusals(out):
+        save_pipeline(
+            out,
+            trainer.model,
+            parts.class_names,
+            record={"cfg_scale": trainer.config.cfg_scale, "tap": trainer.config.tap, "training": trained},
+            scheduler=parts.scheduler,
+            vae=parts.vae_directory,
+            dtype=dtype,
+        )
 
 
 def _common_side(data: Source) -> int:
-    """The side of the data's images where they are square and agree; DataError asks for a size where not."""
-    sides = data.images(0, [0]).shape[-2:]
-    if sides[0] != sides[1]:
-        raise DataError(
-            f"{data.name}: images of {sides[1]}x{sides[0]} px; say the training size, e.g. --set train.size=32"
-        )
-    return int(sides[0])
+    """The side of the data's images where all are square and agree; DataError asks for a size where not."""
+    sizes: dict[tuple[int, int], str] = {}
+    for label, keys in enumerate(data.keys):
+        for key in keys:
+            with Image.open(io.BytesIO(data.read_bytes(label, key))) as image:  # the header alone
+                sizes.setdefault(image.size, data.title(label, key))
+            (width, height), *others = sizes
+            if width != height or others:
+                (a, one), *rest = sizes.items()
+                two = f", {rest[0][1]!r} {rest[0][0][0]}x{rest[0][0][1]}" if rest else ""
+                raise DataError(f"{one!r} has {a[0]}x{a[1]} px{two}: say the training size, e.g. --size 32")
+    return next(iter(sizes))[0]
 
 
 def _claim(out: Path, what: Mapping[str, Any]) -> Path:
@@ -145,12 +156,13 @@ def _begin(
     data: Source, config: TrainConfig, begun: DiTBackbone | None, vae: str | None, device: str
 ) -> tuple[Trainer, Parts]:
     """Model, data in the model's space, and schedule, at step 0."""
-    torch.manual_seed(config.seed)
     parts = _parts(data, begun, vae)
     x_0, labels = _load(data, parts.vae, device)
     channels, size = int(x_0.shape[1]), int(x_0.shape[2])
     if begun is None:
-        model = new_dit(config, channels=channels, size=size, classes=len(data.class_names))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = new_dit(config, channels=channels, size=size, classes=len(data.class_names))
     else:
         if begun.latent_shape != (channels, size, size):
             raise DataError(
@@ -172,7 +184,7 @@ def _parts(data: Source, begun: DiTBackbone | None, vae: str | None) -> Parts:
         return Parts(data.class_names, {**LINEAR_BETAS, "clip_sample": True})
     from diffusers import AutoencoderKL
 
-    where = Path(vae)
+    where = directory_of(vae)
     model = load_part(AutoencoderKL, where, "vae" if (where / "vae").is_dir() else "")
     return Parts(data.class_names, {**LINEAR_BETAS, "clip_sample": False}, model.eval().requires_grad_(False), where)
 
