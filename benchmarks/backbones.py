@@ -1,10 +1,10 @@
 """What a guided step costs on full-size backbones with random weights: the loop itself, measured pair by pair.
 
-    python benchmarks/backbones.py --model dit                                            CPU, fp32, 2 images
+    python benchmarks/backbones.py --model dit|sd                                         CPU, fp32, 2 images
     python benchmarks/backbones.py --model dit --device cuda --dtype bf16 --images 50 --rate [--compile]
 
-ratio    guided / unguided step, one after the other in one process; classifier-free guidance on, tap block.8, 64 stored
-         real features (their extraction is the bank's business), the recommended `dap` guidance
+ratio    guided / unguided step, one after the other in one process; classifier-free guidance on, tap block.8 or mid, 64
+         stored real features (their extraction is the bank's business), the recommended `dap` guidance
 memory   peak of each: on a GPU what torch allocated, on a CPU the resident set of a process of its own
 rate     images a second over 50 steps, and the share of the machine's own matrix rate (a large product, measured)
 """
@@ -31,39 +31,10 @@ from dap.guidance import load_guidance
 from dap.reference import Reference
 from dap.sampling import Guided, Sampler, State, trajectory
 from dap.types import Unit
+from full_size import BUILDERS
 from record import RESULTS, Results
 
 REAL, CFG, STEPS = 64, 4.0, 50
-
-
-def build_dit(computing: Computing, tiny: bool) -> tuple[Backbone, str]:
-    """DiT-XL/2 at 256 px with random weights, learned variance and no VAE weights to speak of; and its tap."""
-    from diffusers import AutoencoderKL, DiTTransformer2DModel
-
-    from dap.backbones.dit import DiTBackbone
-    from dap.backbones.original_dit import ARCHITECTURES, CFG_SCALE, SCHEDULE, set_time_embedding
-
-    depth, width, heads, patch = (9, 32, 2, 2) if tiny else ARCHITECTURES["DiT-XL/2"]
-    with torch.random.fork_rng(devices=[]), torch.device(computing.device):
-        torch.manual_seed(0)
-        model = DiTTransformer2DModel(
-            heads, width // heads, 4, 8, depth, sample_size=8 if tiny else 32, patch_size=patch, norm_eps=1e-6
-        )
-        blocks = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4
-        widths, layers = ((32,) * 4, 1) if tiny else ((128, 256, 512, 512), 2)
-        vae = AutoencoderKL(3, 3, *blocks, block_out_channels=widths, layers_per_block=layers, latent_channels=4)
-    set_time_embedding(model, "original", "here")
-    names = [f"class {k}" for k in range(1000)]
-    backbone = DiTBackbone(model, SCHEDULE, names, vae=vae, name="DiT-XL/2", cfg_scale=CFG_SCALE, computing=computing)
-    return backbone, "block.8"
-
-
-def build_sd(computing: Computing, tiny: bool) -> tuple[Backbone, str]:
-    """Stable Diffusion 1.5 with random weights, tap `mid`."""
-    raise SystemExit("sd: dap.backbones.stable_diffusion is not there yet; build it here as build_dit does")
-
-
-BUILDERS: dict[str, Callable[[Computing, bool], tuple[Backbone, str]]] = {"dit": build_dit, "sd": build_sd}
 
 
 class Stored:

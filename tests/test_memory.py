@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dap import distillation, memory
+from dap import memory, resolution
 from dap.config import load_config
 from dap.distillation import Job, open_job
 from dap.errors import SamplingError, StoreError
 from dap.guidance import Representativeness
 from dap.memory import Thrift, choose_micro_batch
-from dap.sampling import trajectory
+from dap.sampling import Start, trajectory
 from dap.store import Store
 from dap.testing import tiny_dit
 from dap.types import Chunk, Prediction
@@ -96,6 +96,15 @@ def test_first_the_graphs_are_let_go_which_changes_no_bit(bench: Any, units: Any
     assert torch.equal(x, roomy.sample(chunk.units, SET))
 
 
+def test_it_starts_again_from_the_same_images(bench: Any, units: Any) -> None:
+    chosen = units([0, 1], 2)
+    start = Start(x_0=torch.full((4, 1, 8, 8), 0.5), strength=0.5)
+    b = bench(Small(tiny_dit(), rows=2), micro_batch=4)
+    *_, state = Thrift(b.sampler, None, None).sample(Chunk(0, tuple(chosen)), start)
+    *_, roomy = trajectory(bench(tiny_dit(), micro_batch=2).sampler, chosen, None, start)
+    assert torch.equal(state.x, roomy.x)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_recomputing_the_graphs_gives_the_same_bits(dtype: Any, bench: Any, units: Any) -> None:
     backbone = tiny_dit()
@@ -134,8 +143,8 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
     """job(out, rows, **run) on a device that holds `rows` rows of a forward pass."""
 
     def make(out: Path, rows: int, **run: Any) -> Job:
-        opened = distillation.open_backbone
-        monkeypatch.setattr(distillation, "open_backbone", lambda *a, **k: Small(opened(*a, **k), rows))
+        opened = resolution.open_backbone
+        monkeypatch.setattr(resolution, "open_backbone", lambda *a, **k: Small(opened(*a, **k), rows))
         config = load_config(
             data={"source": "digits:train"},
             sampling={"steps": 2},
@@ -143,7 +152,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
             run={"ipc": 1, "chunk": 5, **run},
         )
         made = open_job(config, out)
-        monkeypatch.setattr(distillation, "open_backbone", opened)
+        monkeypatch.setattr(resolution, "open_backbone", opened)
         return made
 
     return make

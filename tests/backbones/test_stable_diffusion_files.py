@@ -137,12 +137,31 @@ def test_the_digest_names_weights_words_and_schedule(copy: Any) -> None:
         key = next(k for k, v in state.items() if v.is_floating_point())
         save_file({**state, key: state[key] + 0.01}, path, metadata={"format": "pt"})
         digests.append(opened(there).weights_digest())
-    edit(there / "scheduler" / "scheduler_config.json", beta_end=0.013)
-    digests.append(opened(there).weights_digest())
+    settings = {"scheduler/scheduler_config.json": {"beta_end": 0.013}, "vae/config.json": {"scaling_factor": 0.2}}
+    settings |= {"unet/config.json": {"norm_eps": 1e-4}, "text_encoder/config.json": {"hidden_act": "gelu"}}
+    for name, changes in settings.items():
+        edit(there / name, **changes)
+        digests.append(opened(there).weights_digest())
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         edit(there / "tokenizer" / name, pad_token="!</w>")
         digests.append(opened(there).weights_digest())
     assert len(set(digests)) == len(digests)
+
+
+def test_it_opens_in_another_precision_with_tiles_and_compiled(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, half = opened(saved), opened(saved, dtype="bf16")
+    assert half.unet.dtype == torch.bfloat16
+    assert half.vae.dtype == half.text_encoder.dtype == torch.float32
+    assert half.weights_digest() == plain.weights_digest()
+    asked: list[bool] = []
+    tiled = opened(saved, vae_tiling=True)
+    monkeypatch.setattr(tiled.vae, "enable_tiling", lambda: asked.append(True))
+    tiled.decode(torch.zeros(1, 4, 8, 8))
+    assert asked == [True]
+    blocks: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: blocks.append(forward) or forward)
+    opened(saved, compile=True)
+    assert len(blocks) == 1 + 5  # one to try the compiler out
 
 
 def test_another_vae_may_be_named(saved: Path, tmp_path: Path) -> None:
@@ -254,6 +273,8 @@ def test_without_prompts_it_says_what_to_give(saved: Path) -> None:
 
 
 def test_a_dit_has_no_use_for_prompts(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"DiT.pt is told classes, not text"):
+        open_backbone("DiT.pt", arch="DiT-XL/2", device="cpu", prompts=read_prompts(NAMES, "a {name}"))
     there = save_tiny_dit(tmp_path / "dit", tiny_latent_dit())
     open_backbone(str(there), device="cpu", prompts=read_prompts(NAMES))
     for chosen in ({"template": "a {name}"}, {"negative": "blurry"}):
