@@ -25,6 +25,7 @@ FLAGS = {
         "device",
     }
     | {"config", "set_", "as_json", "quiet"},
+    "convert": {"checkpoint", "out", "arch", "vae", "as_json", "quiet"},
     "distill": {
         "data",
         "out",
@@ -35,7 +36,11 @@ FLAGS = {
         "seeds",
         "only",
         "dry_run",
+        "arch",
         "vae",
+        "dtype",
+        "compile_",
+        "prompt",
         "split",
         "subset",
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dap._version import __version__
+from dap.commands.settings import given, likely_test, settings_of
 from dap.terminal import Talk, accuracy_table, duration, known_failures
 
 app = typer.Typer(
@@ -30,6 +31,9 @@ Override = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, talk on stderr")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors and the result")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...  [default: auto]")]
+Arch = Annotated[
+    str | None, typer.Option(help="Of an original .pt: DiT-XL/2, or any of DiT-{S,B,L,XL}/{2,4,8}", show_default=False)
+]
 Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it has several")]
 
 
@@ -94,14 +98,34 @@ def train(
         from dap.commands.train import run_train
 
         flags = {
-            "data": _given(source=data, split=split, subset=subset, on_bad_image=on_bad_image),
-            "backbone": _given(vae=vae, device=device),
-            "train": _given(size=size, steps=steps, seed=seed),
+            "data": given(source=data, split=split, subset=subset, on_bad_image=on_bad_image),
+            "backbone": given(vae=vae, device=device),
+            "train": given(size=size, steps=steps, seed=seed),
         }
-        settings = _config(config, set_, flags, "train")
+        settings = settings_of(config, set_, flags, "train")
         result = run_train(settings, out, start, half, talk)
         talk.result(result)
         talk.next(["dap", "distill", data, "--backbone", str(out), "--ipc", "10", "--out", f"{out}-ipc10"])
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="An original DiT checkpoint, e.g. DiT-XL-2-256x256.pt")],
+    out: Annotated[Path, typer.Option(help="The pipeline directory to write")],
+    arch: Arch = None,
+    vae: Annotated[str | None, typer.Option(help="Directory or hub id of the VAE to copy into it")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an original DiT checkpoint as a diffusers pipeline directory."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.convert import run_convert
+
+        result = run_convert(checkpoint, arch, out, vae, talk)
+        talk.result(result)
+        needs = [] if result["vae"] else ["--vae", "DIR"]
+        talk.next(["dap", "distill", "DATA", "--backbone", str(out), *needs, "--ipc", "10", "--out", f"{out}-ipc10"])
 
 
 @app.command()
@@ -109,8 +133,9 @@ def distill(
     data: Data,
     out: Annotated[Path, typer.Option(help="The directory to write; the same command again goes on")],
     backbone: Annotated[
-        str | None, typer.Option(help="digits, a pipeline directory, or a hub id  [default: digits]")
+        str | None, typer.Option(help="digits, a pipeline directory, a hub id, or a DiT .pt  [default: digits]")
     ] = None,
+    arch: Arch = None,
     ipc: Annotated[int | None, typer.Option(help="Images per class  [default: 10]")] = None,
     guidance: Annotated[
         str | None, typer.Option(help="dap, dap-paper, none, or package.module:Class  [default: dap]")
@@ -120,10 +145,15 @@ def distill(
     only: Annotated[list[str] | None, typer.Option(help="CLASS or CLASS:INDEX; repeatable")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make and cost; write nothing")] = False,
     vae: Annotated[str | None, typer.Option(help="Directory or hub id of a VAE for a pipeline without one")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="For a text backbone; {name} is the class  [default: a photo of a {name}]")
+    ] = None,
     split: Split = None,
     subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16  [default: fp32]")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile of the model's blocks")] = None,
     device: Device = None,
     config: ConfigFile = None,
     set_: Override = None,
@@ -136,19 +166,21 @@ def distill(
         from dap.commands.distill import run_distill
 
         flags = {
-            "data": _given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
-            "backbone": _given(name=backbone, vae=vae, device=device),
-            "guidance": _given(name=guidance),
-            "run": _given(ipc=ipc, seed=seed),
+            "data": given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
+            "backbone": given(
+                name=backbone, arch=arch, vae=vae, prompt=prompt, dtype=dtype, compile=compile_, device=device
+            ),
+            "guidance": given(name=guidance),
+            "run": given(ipc=ipc, seed=seed),
         }
         if seed is not None and seeds is not None:
             raise typer.BadParameter("give --seed or --seeds, not both")
-        settings = _config(config, set_, flags, "distill")
+        settings = settings_of(config, set_, flags, "distill")
         result, table = run_distill(settings, out, seeds, only or [], dry_run, talk)
         talk.result(result, table)
         if not dry_run:
             tiny = ["--protocol", "hard-tiny"] if data.startswith("digits") else []
-            talk.next(["dap", "evaluate", str(result["out"]), "--test", _test_of(data), *tiny])
+            talk.next(["dap", "evaluate", str(result["out"]), "--test", likely_test(data), *tiny])
 
 
 @app.command()
@@ -172,10 +204,10 @@ def evaluate(
         from dap.commands.evaluate import run_evaluate
 
         flags = {
-            "evaluation": _given(protocol=protocol, networks=network, repeats=repeats),
-            "backbone": _given(device=device),
+            "evaluation": given(protocol=protocol, networks=network, repeats=repeats),
+            "backbone": given(device=device),
         }
-        settings = _config(config, set_, flags, "evaluate")
+        settings = settings_of(config, set_, flags, "evaluate")
         device = settings.backbone.device
         result = run_evaluate(sets, test, real, settings.evaluation, baseline or [], device, talk)
         scaled = ", scaled" if result["scaled"] else ""
@@ -201,35 +233,6 @@ def verify(
         talk.result(record, text)
     if problems:
         raise typer.Exit(1)
-
-
-def _given(**flags: Any) -> dict[str, Any]:
-    """The flags that were typed; the others leave the TOML file and `--set` alone."""
-    return {name: value for name, value in flags.items() if value is not None}
-
-
-READS = {  # the tables of each command; a file may hold more, for other commands, `--set` may not
-    "train": ("data", "backbone", "train"),
-    "distill": ("data", "backbone", "sampling", "guidance", "run"),
-    "evaluate": ("evaluation", "backbone"),
-}
-
-
-def _config(path: Path | None, overrides: list[str] | None, flags: dict[str, dict[str, Any]], command: str) -> Any:
-    from dap.config import load_config
-    from dap.errors import ConfigError
-
-    for override in overrides or ():
-        table = override.partition(".")[0].strip()
-        if "=" in override and table not in READS[command]:
-            known = ", ".join(READS[command])
-            raise ConfigError(f"--set {override}: dap {command} reads the tables {known}, not {table!r}")
-    return load_config(path, overrides or (), **flags)
-
-
-def _test_of(data: str) -> str:
-    """The likely test data of a training source, for the printed next command."""
-    return f"{data[:-5]}test" if data.endswith("train") else f"{data}:test"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 from dap.errors import ConfigError, unknown
 from dap.fields import as_record, build, digest, parse_overrides, read_toml, require
+from dap.train_config import TrainConfig
 
 __all__ = [
     "BackboneConfig",
@@ -53,28 +54,40 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(self.mode in (None, "RGB", "L"), f"data.mode is {self.mode!r}; use 'RGB' or 'L'")
-        require(
-            self.on_bad_image in ("fail", "skip"),
-            f"on_bad_image is {self.on_bad_image!r}; use 'fail' or 'skip'",
-        )
+        known = ("fail", "skip")
+        require(self.on_bad_image in known, f"on_bad_image is {self.on_bad_image!r}; use 'fail' or 'skip'")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     """`[backbone]`: the pretrained diffusion model.
 
-    name          `digits` (ships with dap), a diffusers pipeline directory, or a hub id
+    name          `digits` (ships with dap), a diffusers pipeline directory, a hub id, or an original DiT `.pt`
+    arch          of a `.pt`, e.g. DiT-XL/2
     vae           directory or hub id of a VAE for a pipeline that has none
+    dtype         fp32, fp16 or bf16 of the diffusion model; guidance's energy and the VAE stay fp32
     device        auto, cpu, cuda, cuda:1, ...
+    compile       torch.compile of the model's blocks; like the device, no part of the digest
+    vae_tiling    decode large images in overlapping tiles: less memory, other pixels
     cfg_scale     classifier-free guidance, 1 = off; None: what the backbone's own record recommends
     cfg_channels  the channels it touches: 3 (the original DiT) or "all"
+    prompt        of a text backbone: `a photo of a {name}`, the class's name or a wnid's synset string put in
+    prompts       instead: a CSV `class,prompt` or `class,index,prompt`
+    negative_prompt  what classifier-free guidance leads away from
     """
 
     name: str = "digits"
+    arch: str | None = None
     vae: str | None = None
+    dtype: str = "fp32"
     device: str = "auto"
+    compile: bool = False
+    vae_tiling: bool = False
     cfg_scale: float | None = None
     cfg_channels: int | str = "all"
+    prompt: str | None = None
+    prompts: str | None = None
+    negative_prompt: str | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -89,21 +102,33 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise)."""
+    """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise).
+
+    variance  of ddpm's noise: fixed, or learned by the model as the original DiT samples; None: learned where it is
+    start     0..1: the last share of the steps, from images that the guidance gives (image to image)
+    """
 
     scheduler: str = "ddpm"
     steps: int = 50
     eta: float = 0.0
+    variance: str | None = None
+    start: float | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler not in ("ddpm", "ddim"):
             raise ConfigError(unknown("scheduler", self.scheduler, ("ddpm", "ddim")))
         require(1 <= self.steps <= 1000, f"sampling.steps is {self.steps}; use 1 to 1000")
         require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 (deterministic) to 1")
+        taken = self.start is None or (self.start <= 1 and int(self.steps * self.start) >= 1)
+        require(taken, f"sampling.start is {self.start} of {self.steps} steps; use {1 / self.steps:.2g} to 1 (all)")
         require(
             not (self.eta and self.scheduler == "ddpm"),
             "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim",
         )
+        known = (None, "fixed", "learned")
+        require(self.variance in known, f"sampling.variance is {self.variance!r}; use 'fixed' or 'learned'")
+        alone = self.variance == "learned" and self.scheduler != "ddpm"
+        require(not alone, "sampling.variance 'learned' needs the ddpm scheduler: --set sampling.scheduler=ddpm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +143,7 @@ class GuidanceConfig:
 class RunConfig:
     """`[run]`: `ipc` images per class, `seed`; `chunk` images committed together, `micro_batch` rows per forward pass.
 
-    None lets the backbone choose: the same on every machine, because both determine the pixels.
+    None: by the model, on a CUDA GPU by its free memory; once, since it determines the last bits: kept with the plan.
     """
 
     ipc: int = 10
@@ -127,68 +152,12 @@ class RunConfig:
     micro_batch: int | None = None
 
     def __post_init__(self) -> None:
-        require(
-            1 <= self.ipc <= 5000,
-            f"ipc is {self.ipc}; images per class must be 1 to 5000 (--ipc 10 is usual)",
-        )
+        fits = 1 <= self.ipc <= 5000
+        require(fits, f"ipc is {self.ipc}; images per class must be 1 to 5000 (--ipc 10 is usual)")
         require(self.seed >= 0, f"run.seed is {self.seed}; use 0 or more")
         for name in ("chunk", "micro_batch"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"run.{name} is {value}; use 1 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """`[train]`: a class-conditional DiT. Lengths in images or steps, `rate` AdamW's peak learning rate.
-
-    size          side of the training images in pixels; None: the images' own where they agree
-    schedule      cosine (to 0) or constant, both after `warmup` steps
-    patch         side of a token in pixels (or latents); None: size / 8 (or the next divisor), 64 tokens
-    clip          largest gradient norm
-    ema           decay of the averaged weights that are saved
-    label_dropout share of rows trained without their label, so that classifier-free guidance works
-    flip          mirror images at random: not for digits or text
-    cfg_scale     recommended scale, recorded with the checkpoint
-    tap           recommended tap of the guidance, likewise; None: block 0.28 x depth
-    """
-
-    steps: int = 10_000
-    batch: int = 64
-    rate: float = 5e-4
-    schedule: str = "cosine"
-    warmup: int = 200
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    size: int | None = None
-    width: int = 128
-    depth: int = 6
-    heads: int = 4
-    patch: int | None = None
-    ema: float = 0.999
-    label_dropout: float = 0.1
-    flip: bool = True
-    seed: int = 0
-    save_every: int = 1000
-    sample_every: int = 1000
-    cfg_scale: float = 1.0
-    tap: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "width", "depth", "heads", "save_every", "sample_every"):
-            require(getattr(self, name) >= 1, f"train.{name} is {getattr(self, name)}; use 1 or more")
-        require(
-            self.width % self.heads == 0,
-            f"train.width {self.width} is not a multiple of train.heads {self.heads}",
-        )
-        require(self.patch is None or self.patch >= 1, f"train.patch is {self.patch}; use 1 or more")
-        require(self.width % 4 == 0, f"train.width is {self.width}; use a multiple of 4, for the position embedding")
-        require(
-            self.schedule in ("cosine", "constant"),
-            f"train.schedule is {self.schedule!r}; use 'cosine' or 'constant'",
-        )
-        require(0 <= self.label_dropout < 1, f"train.label_dropout is {self.label_dropout}; use 0 to below 1")
-        require(0 <= self.ema < 1, f"train.ema is {self.ema}; use 0 to below 1")
-        require(self.rate > 0 and self.clip > 0, "train.rate and train.clip must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +185,7 @@ class Config:
     sampling: SamplingConfig = SamplingConfig()
     guidance: GuidanceConfig = GuidanceConfig()
     run: RunConfig = RunConfig()
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
 
 

@@ -11,34 +11,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dap.backbones import Backbone, default_micro_batch, open_backbone
-from dap.config import Config, as_record, digest
+from dap.backbones import Backbone
+from dap.config import Config, as_record, digest, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
 from dap.guidance import Guidance, load_guidance
+from dap.memory import Thrift, enough_memory, reference_rows
 from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.record import versions
 from dap.reference import Reference
-from dap.sampling import Guided, Sampler, State, trajectory
+from dap.resolution import backbone_of, real_images, resolved, sampler_of
+from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
 from dap.types import Chunk
-
-# Micro-batches of real images in one forward pass: without gradient more fit on a GPU; a CPU is fastest in its cache.
-REFERENCE_ROWS = {"cpu": 1.5}
-REFERENCE_ROWS_ELSEWHERE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Progress: `step` of `steps` in chunk number `chunk` of `chunks` that had to be made; images finished so far."""
+    """Progress: `step` of `steps` in chunk number `chunk` of `chunks` that had to be made; images finished so far.
+
+    note  what happened since the last event, once: memory ran out and the chunk began again with less
+    """
 
     chunk: int
     chunks: int
@@ -46,6 +47,7 @@ class Event:
     steps: int
     images: int
     images_planned: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,13 @@ class Job:
     @cached_property
     def reference(self) -> Reference:
         """The real images, seen through this job's backbone and chain."""
-        factor = REFERENCE_ROWS.get(self.backbone.device.type, REFERENCE_ROWS_ELSEWHERE)
         return Reference(
             self.backbone,
             self.source,
             self.sampler.classes,
             self.sampler.chain,
             seed=self.config.run.seed,
-            rows=max(1, int(factor * self.sampler.micro_batch)),
+            rows=reference_rows(self.backbone.device, self.sampler.micro_batch),
         )
 
     @cached_property
@@ -84,7 +85,12 @@ class Job:
 
     def sample(self, chunk: Chunk) -> Iterator[State]:
         """The trajectory of one chunk; nothing is written."""
-        return trajectory(self.sampler, chunk.units, self.guided)
+        return trajectory(self.sampler, chunk.units, self.guided, self._start(chunk))
+
+    def _start(self, chunk: Chunk) -> Start | None:
+        """The images that the guidance gives to start from, when `[sampling] start` asks for them."""
+        strength, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
+        return Start(x_0=starts(self.reference, chunk.units), strength=strength) if strength and starts else None
 
     def store(self) -> Store:
         """The output directory, created or gone on with. Raises StoreError when it cannot be used."""
@@ -96,17 +102,22 @@ class Job:
         missing = store.missing(self.chunks if chunks is None else chunks)
         total = store.planned
         made = total - sum(len(chunk.units) for chunk in store.missing())
+        thrift = Thrift(self.sampler, self.guided, None if self.guidance is None else self.reference)
         for number, chunk in enumerate(missing):
-            began, state = time.perf_counter(), None
-            for state in self.sample(chunk):
+            began, state, told = time.perf_counter(), None, len(thrift.notes)
+            for state in thrift.sample(chunk, self._start(chunk)):
                 if state.index + 1 < state.count:
-                    yield Event(number, len(missing), state.index + 1, state.count, made, total)
+                    note, told = "; ".join(thrift.notes[told:]), len(thrift.notes)
+                    yield Event(number, len(missing), state.index + 1, state.count, made, total, note)
             if state is None:
                 raise AssertionError("a chain has at least one step")
-            images = torch.cat([self.backbone.decode(x) for x in state.x.split(self.sampler.micro_batch)])
-            store.commit(chunk, to_uint8(images), self._facts(began))
+            with enough_memory("decoding the images"):
+                images = torch.cat([self.backbone.decode(x) for x in state.x.split(self.sampler.micro_batch)])
+            notes = {"notes": thrift.notes} if thrift.notes else {}
+            store.commit(chunk, to_uint8(images), self._facts(began) | notes)
             made += len(chunk.units)
-            yield Event(number, len(missing), state.count, state.count, made, total)
+            note = "; ".join(thrift.notes[told:])
+            yield Event(number, len(missing), state.count, state.count, made, total, note)
         store.finish()
 
     def _facts(self, began: float) -> dict[str, Any]:
@@ -135,30 +146,18 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     guidance = None if guidance is None or getattr(guidance, "off", False) else guidance
     data = config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset)
-    backbone = open_backbone(config.backbone.name, vae=config.backbone.vae, device=config.backbone.device)
+    start, gives = config.sampling.start, f"guidance {config.guidance.name!r} gives no images to start from"
+    require(start is None or hasattr(guidance, "starts"), f"sampling.start is {start}, but {gives}; leave it out")
+    backbone = backbone_of(config, source.class_names)
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     if guidance is not None:
         guidance = guidance.resolved(backbone)
         limit = getattr(guidance, "reference_size", None)
-        source = _real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
-    config = _resolved(config, backbone)
-    channels = config.backbone.cfg_channels
-    if channels != "all" and int(channels) > backbone.latent_shape[0]:
-        raise ConfigError(
-            f"backbone.cfg_channels is {channels}; {backbone.name} has {backbone.latent_shape[0]}, use 'all'"
-        )
-    micro_batch = config.run.micro_batch or 1
-    sampler = Sampler(
-        backbone=backbone,
-        chain=backbone.chain(config.sampling.scheduler, config.sampling.steps, config.sampling.eta),
-        classes=classes,
-        cfg_scale=config.backbone.cfg_scale or 1.0,
-        cfg_channels=config.backbone.cfg_channels,
-        micro_batch=micro_batch,
-        class_names=source.class_names,
-    )
-    record = _record(config, source, backbone, guidance, classes)
+        source = real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
     out = Path(out).expanduser()
+    config = resolved(config, backbone, out)
+    sampler = sampler_of(config, backbone, classes, source.class_names)
+    record = _record(config, source, backbone, guidance, classes)
     couples = guidance is not None and guidance.couples
     chunks = plan_chunks(
         source.class_names,
@@ -198,30 +197,13 @@ def summary(job: Job, seconds: float) -> dict[str, Any]:
     }
 
 
-def _real_images(source: Source, config: Config, backbone: Backbone, limit: int | None) -> Source:
-    """The real images that the guidance sees, in the backbone's format."""
-    source = source.with_format(size=backbone.image_size, mode=config.data.mode or backbone.image_mode)
-    if source.mode != backbone.image_mode:
-        raise ConfigError(f"data.mode is {source.mode!r}, but {backbone.name} works on {backbone.image_mode!r} images")
-    if limit is not None:
-        source = source.select(limit, config.run.seed)
-    return source
-
-
-def _resolved(config: Config, backbone: Backbone) -> Config:
-    """The configuration with everything that was left to the backbone decided."""
-    micro_batch = config.run.micro_batch or default_micro_batch(backbone)
-    run = replace(config.run, micro_batch=micro_batch, chunk=config.run.chunk or max(50, micro_batch))
-    scale = backbone.cfg_scale if config.backbone.cfg_scale is None else config.backbone.cfg_scale
-    return replace(config, run=run, backbone=replace(config.backbone, cfg_scale=scale))
-
-
 def _record(
     config: Config, source: Source, backbone: Backbone, guidance: Guidance | None, classes: tuple[int, ...]
 ) -> dict[str, Any]:
     """config.json: what determines the pixels (and the digest of that), and what else is worth knowing.
 
-    Device, versions, paths and chunk size do not determine them; IPC does only when images of a class are coupled.
+    Device, compilation, versions, paths and chunk size do not determine them; IPC does only when images of a class are
+    coupled.
     """
     run: dict[str, Any] = {"seed": config.run.seed, "micro_batch": config.run.micro_batch}
     if guidance is not None and guidance.couples:
@@ -234,13 +216,8 @@ def _record(
             "class_names": list(source.class_names),
             "images": None if guidance is None else source.digest,
         },
-        "backbone": {
-            "weights": backbone.weights_digest(),
-            "classes": list(classes),
-            "cfg_scale": config.backbone.cfg_scale,
-            "cfg_channels": config.backbone.cfg_channels,
-        },
-        "sampling": as_record(config.sampling),
+        "backbone": {"weights": backbone.weights_digest(), "classes": list(classes), **_settings(config, backbone)},
+        "sampling": {name: value for name, value in as_record(config.sampling).items() if value is not None},
         "guidance": chosen,
         "run": run,
     }
@@ -253,3 +230,10 @@ def _record(
         "real_images": None if guidance is None else {"counts": list(source.counts), "skipped": list(source.skipped)},
         "versions": versions(),
     }
+
+
+def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
+    """What `[backbone]` says that determines the pixels; of a text backbone, what it is told."""
+    names, prompts = ("cfg_scale", "cfg_channels", "dtype", "vae_tiling"), getattr(backbone, "prompts", None)
+    told = {} if prompts is None else {"prompts": prompts.record()}
+    return {**{name: getattr(config.backbone, name) for name in names}, **told}

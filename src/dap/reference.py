@@ -69,7 +69,7 @@ class Reference:
         x_0 = self.latents(label)
         noise = torch.randn(x_0.shape, generator=self._generator(label, index)).to(x_0.device)
         x_t = self.chain.noised(x_0, noise, t)
-        condition = self.backbone.condition([self.classes[label]])  # one row that all share
+        condition = self.backbone.condition([self.classes[label]])  # one row that all share: the class as such
         parts: list[Tensor] = []
         for rows in x_t.tensor_split(-(-len(x_t) // self.rows)):
             self.on_extract(len(rows))

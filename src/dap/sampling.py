@@ -19,9 +19,10 @@ from torch import Tensor
 
 from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
+from dap.config import require
 from dap.errors import SamplingError
 from dap.guidance.base import Shift, acts
-from dap.types import Step, Unit
+from dap.types import Prediction, Step, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,8 @@ class Sampler:
     cfg_channels  how many channels it touches, "all" or the first n
     micro_batch   rows of every forward pass
     class_names   of the dataset, for messages
+    recompute     build each micro-batch's graph again when its gradient is asked for, instead of keeping those of all
+                  rows: less memory, one more forward, the same bits
     """
 
     backbone: Backbone
@@ -60,21 +63,50 @@ class Sampler:
     cfg_channels: int | str
     micro_batch: int
     class_names: tuple[str, ...] = ()
+    recompute: bool = False
 
 
-def trajectory(sampler: Sampler, units: Sequence[Unit], guided: Guided | None) -> Iterator[State]:
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Image to image: the chain begins at `strength` of its way from x_0 instead of at noise.
+
+    x_0       [B, C, H, W], one a unit
+    strength  (0, 1]: the last int(steps x strength) steps are taken; 0.7 of 50 are the last 35
+    """
+
+    x_0: Tensor
+    strength: float
+
+    def first(self, count: int) -> int:
+        """The index of the first of `count` steps that is taken. Raises: ConfigError when none is."""
+        taken = min(int(count * self.strength), count)
+        require(
+            0 < self.strength <= 1 and taken >= 1,
+            f"sampling.start is {self.strength} of {count} steps; use {1 / count:.2g} (the last step) to 1",
+        )
+        return count - taken
+
+
+def trajectory(
+    sampler: Sampler, units: Sequence[Unit], guided: Guided | None, start: Start | None = None
+) -> Iterator[State]:
     """Samples `units` in lock step and yields the state after every step. `guided` None is plain sampling.
+
+    With `start` the first steps are left out; the others keep their index, so a guidance's interval means the same.
 
     Raises: SamplingError naming the images and the step at which numbers are no longer finite.
     """
     chain, count = sampler.chain, len(sampler.chain.timesteps)
+    first = 0 if start is None else start.first(count)
     generators = [torch.Generator().manual_seed(unit.seed) for unit in units]
     shape = sampler.backbone.latent_shape
     x_t = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(sampler.backbone.device)
-    for index, t in enumerate(chain.timesteps):
+    if start is not None:
+        x_t = chain.noised(start.x_0.to(x_t), x_t, chain.timesteps[first])
+    for index, t in enumerate(chain.timesteps[first:], first):
         active = guided is not None and acts(guided.interval, index, count)
         forward = _Forward(sampler, units, x_t, t, tap=guided.tap if guided is not None and active else None)
-        x_prev = chain.step(forward.eps, t, x_t, generators)
+        x_prev = chain.step(forward.eps, t, x_t, generators, forward.variance)
         if guided is not None and active:
             x_prev = x_prev + guided.shift(
                 Step(index, count, t, tuple(units), x_t, x_prev, forward.features, forward.pull_back)
@@ -84,49 +116,87 @@ def trajectory(sampler: Sampler, units: Sequence[Unit], guided: Guided | None) -
         yield State(index, count, x_t)
 
 
+@dataclass(frozen=True, slots=True)
+class _MicroBatch:
+    """Rows of a step that go through one forward pass, padded: x [micro_batch, C, H, W], and what came out."""
+
+    rows: range
+    x: Tensor
+    condition: Tensor
+    eps: Tensor
+    features: Tensor | None
+    variance: Tensor | None
+
+
 class _Forward:
     """One step's forward passes over all rows, in micro-batches: eps after classifier-free guidance, and features.
 
-    Conditional rows run with a graph up to the tap; null rows run without gradient, and never for the features.
+    Conditional rows run with a graph up to the tap; null rows run without gradient, and never for the features. A
+    learned variance is that of the conditional rows, as in the original sampler.
     """
 
     def __init__(self, sampler: Sampler, units: Sequence[Unit], x_t: Tensor, t: int, tap: str | None) -> None:
-        self.rows = [
-            range(i, min(i + sampler.micro_batch, len(units))) for i in range(0, len(units), sampler.micro_batch)
-        ]
-        self._graphs: list[tuple[Tensor, Tensor]] = []
-        parts = []
-        for rows in self.rows:
-            x = _padded(x_t[rows.start : rows.stop], sampler.micro_batch).detach()
-            labels = [sampler.classes[units[row].label] for row in rows]
-            condition = sampler.backbone.condition(labels + labels[-1:] * (len(x) - len(rows)))
-            if tap is not None:
-                x.requires_grad_()
-            with torch.set_grad_enabled(tap is not None):  # also when the caller has switched it off
-                prediction = sampler.backbone.predict(x, t, condition, tap)
-            if prediction.features is not None:
-                self._graphs.append((x, prediction.features))
-            parts.append(_with_cfg(sampler, x.detach(), t, prediction.eps)[: len(rows)])
-        self.eps = torch.cat(parts)
+        self._sampler, self._t, self._tap = sampler, t, tap
+        size = sampler.micro_batch
+        starts = range(0, len(units), size)
+        self._parts = [self._part(range(i, min(i + size, len(units))), units, x_t) for i in starts]
+        self.eps = torch.cat([part.eps for part in self._parts])
+        learned = [part.variance for part in self._parts if part.variance is not None]
+        self.variance = torch.cat(learned) if learned else None
+
+    def _part(self, rows: range, units: Sequence[Unit], x_t: Tensor) -> _MicroBatch:
+        sampler, count = self._sampler, len(rows)
+        x = _padded(x_t[rows.start : rows.stop], sampler.micro_batch).detach()
+        shown = [units[min(row, rows[-1])] for row in range(rows.start, rows.start + len(x))]
+        classes = [sampler.classes[unit.label] for unit in shown]
+        condition = sampler.backbone.condition(classes, [unit.index for unit in shown])
+        x, given = self._predict(x, condition)
+        features, variance = given.features, given.variance
+        if features is not None and sampler.recompute:
+            x, features = x.detach(), features.detach()
+        eps = _with_cfg(sampler, x.detach(), self._t, given.eps)[:count]
+        return _MicroBatch(rows, x, condition, eps, features, None if variance is None else variance[:count])
+
+    def _predict(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Prediction]:
+        """The conditional rows' forward pass, and the leaf that its graph reaches back to."""
+        if self._tap is not None:
+            x.requires_grad_()
+        with torch.set_grad_enabled(self._tap is not None):  # also when the caller has switched it off
+            return x, self._sampler.backbone.predict(x, self._t, condition, self._tap)
 
     @property
     def features(self) -> Tensor | None:
         """Detached features [B, ...] in float32, without the padding rows; None when no tap was asked for."""
-        if not self._graphs:
-            return None
-        return torch.cat(
-            [f.detach()[: len(rows)].float() for rows, (_, f) in zip(self.rows, self._graphs, strict=True)]
-        )
+        found = [part.features.detach()[: len(part.rows)] for part in self._parts if part.features is not None]
+        return torch.cat(found).float() if found else None
 
     def pull_back(self, slope: Tensor) -> Tensor:
         """dE/dfeatures [B, ...] -> dE/dx_t [B, C, H, W]: one vector-Jacobian product per micro-batch, once."""
-        parts = []
-        for rows, (x, features) in zip(self.rows, self._graphs, strict=True):
-            weights = torch.zeros_like(features)
-            weights[: len(rows)] = slope[rows.start : rows.stop]
-            (gradient,) = torch.autograd.grad(features, x, weights)
-            parts.append(gradient[: len(rows)].float())
-        return torch.cat(parts)
+        return torch.cat([self._gradient(part, slope[part.rows.start : part.rows.stop]) for part in self._parts])
+
+    def _gradient(self, part: _MicroBatch, slope: Tensor) -> Tensor:
+        x, features, count = part.x, part.features, len(part.rows)
+        if self._sampler.recompute:
+            x, given = self._predict(x.clone(), part.condition)
+            features = given.features
+        if features is None:
+            raise AssertionError("only a step with features is pulled back")
+        scale = _scale_of(slope, features.dtype)
+        weights = torch.zeros_like(features)
+        weights[:count] = slope * scale.view(-1, *[1] * (slope.dim() - 1))
+        (gradient,) = torch.autograd.grad(features, x, weights)
+        return gradient[:count].float() / scale.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def _scale_of(slope: Tensor, dtype: torch.dtype) -> Tensor:
+    """Factors [B] that keep a gradient inside half precision: its largest entry near 1/16. 1 in full precision.
+
+    Powers of two, so that scaling and scaling back change no other bit.
+    """
+    if dtype.itemsize > 2:
+        return torch.ones(len(slope), device=slope.device)
+    largest = slope.flatten(1).abs().amax(1).clamp_min(1e-30)
+    return torch.exp2(-4 - largest.log2().floor())
 
 
 def _with_cfg(sampler: Sampler, x: Tensor, t: int, eps: Tensor) -> Tensor:

@@ -59,6 +59,12 @@ class Store:
         return cls.open(path).chunks if earlier_config(path, record) and (path / "plan.json").exists() else ()
 
     @classmethod
+    def micro_batch_in(cls, path: str | Path) -> int | None:
+        """Rows per forward pass of the plan in `path`, None where there is none. Raises StoreError for damage."""
+        begun = (Path(path) / "config.json").exists() and (Path(path) / "plan.json").exists()
+        return cls.open(path).micro_batch if begun else None
+
+    @classmethod
     def create(cls, path: str | Path, record: Mapping[str, Any], chunks: Sequence[Chunk], micro_batch: int) -> Store:
         """Begin a dataset, or go on with one that the same settings began: the first config.json stays.
 
@@ -175,8 +181,7 @@ class Store:
         with refusals(self.path):
             write_whole(self.path / "manifest.jsonl", self._manifest())
             if not readme.exists() or not is_edited(readme.read_text(encoding="utf-8", errors="replace")):
-                text = card(self.config, self.images, self.planned)
-                write_whole(readme, text.encode())
+                write_whole(readme, card(self.config, self.images, self.planned).encode())
 
     def verify(self) -> list[str]:
         """What is wrong, a line each; [] when every file is there and unchanged, and nothing else is.

@@ -41,10 +41,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one forward pass gives: eps [B, C, H, W] without gradient, and the tapped features with their graph."""
+    """What one forward pass gives: eps [B, C, H, W] without gradient, and the tapped features with their graph.
+
+    variance  v [B, C, H, W] of a model with learned variance, about -1 .. 1: see `Chain.step`; None without one
+    """
 
     eps: Tensor
     features: Tensor | None = None
+    variance: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class Broken(DiTBackbone):
     def predict(self, x: torch.Tensor, t: int, condition: torch.Tensor, tap: str | None = None) -> Prediction:
         given = super().predict(x, t, condition, tap)
         if self.how == "graph":
-            return Prediction(self._eps(x, t, condition), given.features)
+            return Prediction(self._output(x, t, condition), given.features)
         if self.how == "other eps" and tap:
             return Prediction(given.eps + 1e-4, given.features)
         if self.how == "detached" and given.features is not None:
@@ -331,6 +331,71 @@ def test_a_hub_id_without_network_says_what_to_do() -> None:
     said = refused("facebook/DiT-XL-2-256-nowhere")
     assert "cannot fetch 'facebook/DiT-XL-2-256-nowhere' from the hub" in said
     assert "directory" in said
+
+
+def test_offline_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = refused("facebook/DiT-XL-2-256")
+    assert "HF_HUB_OFFLINE is set and it is not in the cache" in said
+    assert "hf download facebook/DiT-XL-2-256 --local-dir DIR" in said
+    assert "HF_HUB_OFFLINE" in refused("digits", vae="stabilityai/sd-vae-ft-mse")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+    def gone(*_: Any, **__: Any) -> str:
+        raise OSError("404 Client Error\nlong")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", gone)
+    assert "cannot fetch 'a/b' from the hub (404 Client Error); check the name" in refused("a/b")
+
+
+def test_a_missing_file_is_named_with_how_to_get_it(copy: Any) -> None:
+    there = copy("latents")
+    for part in ("transformer", "vae"):
+        weights = there / part / WEIGHTS
+        moved = weights.rename(there / "elsewhere")
+        said = refused(there)
+        assert f"cannot load {there / part}: {WEIGHTS} is missing; copy it there" in said
+        assert "hf download OWNER/NAME" in said
+        moved.rename(weights)
+    index = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors", "b": WEIGHTS}}
+    (there / "transformer" / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    assert "diffusion_pytorch_model-00001-of-00002.safetensors is missing" in refused(there)
+
+
+def test_a_vae_that_is_none_is_refused(copy: Any, saved: dict[str, Path]) -> None:
+    said = refused(copy("latents"), vae=str(saved["pixels"] / "transformer"))
+    assert "holds a DiTTransformer2DModel, not an AutoencoderKL; name the VAE's directory" in said
+
+
+def test_a_pipeline_in_the_published_format_opens(copy: Any) -> None:
+    """As facebook/DiT-XL-2-256 lies on the hub: an older class name and settings, a DDIM scheduler, only .bin files."""
+    from safetensors.torch import load_file
+
+    there = copy("latents")
+    for part in ("transformer", "vae"):
+        weights = there / part / WEIGHTS
+        torch.save(load_file(weights), there / part / "diffusion_pytorch_model.bin")
+        weights.unlink()
+    old = {"cross_attention_dim": None, "num_vector_embeds": None, "only_cross_attention": False}
+    config = json.loads((there / "transformer" / "config.json").read_text())
+    del config["norm_eps"]
+    config |= {"_class_name": "Transformer2DModel", "_diffusers_version": "0.12.0.dev0", "use_linear_projection": False}
+    (there / "transformer" / "config.json").write_text(json.dumps({**config, **old}))
+    schedule = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "beta_start": 0.0001, "beta_end": 0.02}
+    schedule |= {"clip_sample": False, "num_train_timesteps": 1000, "set_alpha_to_one": True, "steps_offset": 0}
+    (there / "scheduler" / "scheduler_config.json").write_text(json.dumps({**schedule, "trained_betas": None}))
+    (there / "dap.json").unlink()
+    index = json.loads((there / "model_index.json").read_text())
+    parts = {"scheduler": ["diffusers", "DDIMScheduler"], "transformer": ["diffusers", "Transformer2DModel"]}
+    (there / "model_index.json").write_text(json.dumps({**index, **parts}))
+    backbone = open_backbone(str(there), device="cpu")
+    assert isinstance(backbone, DiTBackbone)
+    assert backbone.cfg_scale == 4.0
+    assert backbone.transformer.config.norm_eps == 1e-5  # diffusers' own default, as published
+    x = torch.randn(2, 4, 4, 4)
+    ours = tiny_latent_dit()
+    off = backbone.predict(x, 500, ours.condition([0, 1])).eps - ours.predict(x, 500, ours.condition([0, 1])).eps
+    assert float(off.abs().max()) < 1e-3
+    check_backbone(backbone)
 
 
 def test_devices() -> None:

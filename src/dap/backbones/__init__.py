@@ -3,30 +3,101 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from dap.backbones.base import Backbone, default_micro_batch
+from dap.backbones.computing import Computing
+from dap.backbones.parts import read_json
+from dap.backbones.prompts import Prompts, read_prompts
 from dap.errors import BackboneError, ConfigError, unknown
 
-__all__ = ["Backbone", "default_micro_batch", "directory_of", "open_backbone", "pick_device"]
+__all__ = [
+    "Backbone",
+    "Prompts",
+    "default_micro_batch",
+    "directory_of",
+    "open_backbone",
+    "pick_device",
+    "read_prompts",
+]
 
-SNAPSHOT = ("*.json", "*/config.json", "*/scheduler_config.json", "*.safetensors", "*.safetensors.index.json")
-PICKLES = ("*/diffusion_pytorch_model*.bin", "*/diffusion_pytorch_model*.bin.index.json")
+# what is fetched from the hub: settings, words and weights, no single-file copies; weights as pickles where need be
+SNAPSHOT = ("*.json", "*/merges.txt", "*diffusion_pytorch_model*.safetensors", "text_encoder/model*.safetensors")
+PICKLES = ("diffusion_pytorch_model*.bin", "pytorch_model*.bin")
+UNWANTED = ("safety_checker/*", "feature_extractor/*", "*.fp16.*", "*.non_ema.*")
 EMBEDDED = {"digits": Path(__file__).parent / "assets" / "digits"}
 
 
-def open_backbone(name: str, *, vae: str | None = None, device: str = "auto") -> Backbone:
-    """The backbone called `name`: `digits`, a diffusers pipeline directory, or a hub id such as facebook/DiT-XL-2-256.
+def open_backbone(
+    name: str,
+    *,
+    arch: str | None = None,
+    vae: str | None = None,
+    device: str = "auto",
+    dtype: str = "fp32",
+    compile: bool = False,
+    vae_tiling: bool = False,
+    prompts: Prompts | None = None,
+) -> Backbone:
+    """The backbone called `name`: `digits`, a diffusers pipeline directory, a hub id, or an original DiT `.pt`.
 
-    Raises: BackboneError when it is not there, not a pipeline, or of a class that dap does not know.
+    arch        of a `.pt`: DiT-XL/2, or any of DiT-{S,B,L,XL}/{2,4,8}
+    vae         directory or hub id of a VAE for a pipeline that has none
+    dtype       fp32, fp16 or bf16 of the diffusion model; eps comes as float32
+    compile     the model's blocks by torch.compile
+    vae_tiling  decode large images in overlapping tiles: less memory, other pixels
+    prompts     what a text-to-image model is told for each class of the dataset; other models have no use for it
+
+    Raises: BackboneError when it is not there, not a pipeline, or of a class that dap does not know; ConfigError for a
+    device, precision or compiler that does not work here, and for chosen prompts that the backbone cannot use.
     """
-    from dap.backbones.dit import load_dit, read_json
+    computing = Computing(device=pick_device(device), dtype=dtype, compile=compile, vae_tiling=vae_tiling).checked()
+    vae_at = None if vae is None else directory_of(vae)
+    if Path(name).suffix in CHECKPOINTS:
+        from dap.backbones.original_dit import load_original
 
+        _check_no_prompts(name, prompts)
+        return load_original(Path(name).expanduser(), arch, vae=vae_at, computing=computing)
+    if arch is not None:
+        raise ConfigError(f"--arch {arch} belongs to an original DiT checkpoint (.pt); {name} says itself what it is")
     directory = EMBEDDED.get(name) or directory_of(name)
     kind = read_json(directory / "model_index.json").get("_class_name")
-    if kind != "DiTPipeline":
-        raise BackboneError(f"{directory} is a {kind}; dap knows DiTPipeline")
-    return load_dit(directory, name=name, vae=None if vae is None else directory_of(vae), device=pick_device(device))
+    if kind not in PIPELINES:
+        known = " and ".join(PIPELINES)
+        raise BackboneError(f"{directory} is a {kind or 'pipeline of no class'}; dap knows {known} (1.x, 2.x)")
+    return PIPELINES[kind](directory, name, vae_at, computing, prompts)
+
+
+def _open_dit(directory: Path, name: str, vae: Path | None, computing: Computing, prompts: Prompts | None) -> Backbone:
+    from dap.backbones.dit import load_dit
+
+    _check_no_prompts(name, prompts)
+    return load_dit(directory, name=name, vae=vae, computing=computing)
+
+
+def _open_stable_diffusion(
+    directory: Path, name: str, vae: Path | None, computing: Computing, prompts: Prompts | None
+) -> Backbone:
+    from dap.backbones.stable_diffusion import open_stable_diffusion
+
+    return open_stable_diffusion(directory, prompts, name=name, vae=vae, computing=computing)
+
+
+def _check_no_prompts(name: str, prompts: Prompts | None) -> None:
+    if prompts is not None and prompts.chosen:
+        raise ConfigError(
+            f"{name} is told classes, not text; leave out backbone.prompt, backbone.prompts and "
+            "backbone.negative_prompt"
+        )
+
+
+# the `_class_name` of model_index.json -> what opens (directory, name, VAE's directory, how to compute, prompts)
+PIPELINES: dict[str, Callable[[Path, str, Path | None, Computing, Prompts | None], Backbone]] = {
+    "DiTPipeline": _open_dit,
+    "StableDiffusionPipeline": _open_stable_diffusion,
+}
+CHECKPOINTS = (".pt", ".pth", ".ckpt")
 
 
 def pick_device(device: str) -> str:
@@ -44,7 +115,7 @@ def pick_device(device: str) -> str:
 
 
 def directory_of(name: str) -> Path:
-    """The pipeline on disk: a directory as it stands, or a hub id's snapshot (weights as safetensors, no code)."""
+    """The pipeline on disk: a directory as it stands, or a hub id's snapshot: no code, pickles only if need be."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not any((path / f).is_file() for f in ("model_index.json", "config.json")):
@@ -63,14 +134,26 @@ def directory_of(name: str) -> Path:
 
 
 def _snapshot(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     try:
-        directory = Path(snapshot_download(name, allow_patterns=list(SNAPSHOT)))
-        if not list(directory.rglob("*.safetensors")):  # an old repository: a pickle, read with weights_only
-            directory = Path(snapshot_download(name, allow_patterns=[*SNAPSHOT, *PICKLES]))
+        directory = Path(
+            snapshot_download(name, allow_patterns=list(SNAPSHOT), ignore_patterns=[*UNWANTED, "*.bin.index.json"])
+        )
+        parts = [path.parent for path in directory.rglob("config.json")]
+        bare = [part.relative_to(directory) for part in parts if not any(part.glob("*.safetensors"))]
+        if bare:  # an old repository: pickles, which are read under `weights_only`
+            wanted = [(part / pickle).as_posix() for part in bare for pickle in PICKLES]
+            directory = Path(
+                snapshot_download(name, allow_patterns=[*SNAPSHOT, *wanted], ignore_patterns=list(UNWANTED))
+            )
         return directory
     except Exception as error:
+        if constants.HF_HUB_OFFLINE:
+            raise BackboneError(
+                f"cannot fetch {name!r} from the hub: HF_HUB_OFFLINE is set and it is not in the cache; unset it, or "
+                f"run `hf download {name} --local-dir DIR` where there is a network and give that directory"
+            ) from None
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise BackboneError(
             f"cannot fetch {name!r} from the hub ({reason}); check the name, or give a directory"

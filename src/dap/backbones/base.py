@@ -29,6 +29,10 @@ class Backbone(Protocol):
     cfg_scale     the classifier-free guidance its record recommends, 1 = off
     default_tap   the tap to guide by when the user names none
     row_cost      tokens x width of one row: what decides the default micro-batch
+    learned_variance  whether `predict` gives a variance that a ddpm chain can use
+
+    A text backbone has `prompts` too (dap.backbones.prompts): its classes are those of the dataset, and what it is
+    told is recorded with the result.
     """
 
     name: str
@@ -40,17 +44,21 @@ class Backbone(Protocol):
     cfg_scale: float
     default_tap: str
     row_cost: int
+    learned_variance: bool
 
     def weights_digest(self) -> str:
         """Names these exact weights: sha256 over the files, in hexadecimal."""
         ...
 
-    def chain(self, scheduler: str, steps: int, eta: float) -> Chain:
-        """The reverse chain of `steps` steps, built from the pipeline's own noise schedule."""
+    def chain(self, scheduler: str, steps: int, eta: float, variance: str = "fixed") -> Chain:
+        """The reverse chain of `steps` steps, built from the pipeline's own noise schedule; variance as in `Chain`."""
         ...
 
-    def condition(self, classes: Sequence[int]) -> Tensor:
-        """Conditions [B, ...] of the backbone's classes with these indices."""
+    def condition(self, classes: Sequence[int], indices: Sequence[int] | None = None) -> Tensor:
+        """Conditions [B, ...] of the backbone's classes; `indices` number the images in their classes.
+
+        A backbone may tell images of one class apart (prompts per image); None means the class as such: real images.
+        """
         ...
 
     def null_condition(self, rows: int) -> Tensor:
@@ -70,7 +78,7 @@ class Backbone(Protocol):
         ...
 
     def predict(self, x: Tensor, t: int, condition: Tensor, tap: str | None = None) -> Prediction:
-        """eps [B, C, H, W] without gradient, and the features at `tap` from the same forward pass.
+        """eps [B, C, H, W] in float32 without gradient, and the features at `tap` from the same forward pass.
 
         `condition` has a row for each image, or a single one that all share.
         The autograd graph of the features reaches from `x` (when it requires a gradient) to the tap and not beyond.
@@ -83,6 +91,6 @@ class Backbone(Protocol):
 
 
 def default_micro_batch(backbone: Backbone) -> int:
-    """Rows of one forward pass when the user names none: the same on every machine, since it determines the bits."""
+    """Rows of one forward pass when nobody names any and memory is not asked (`dap.memory`): by the model alone."""
     fits = 2**20 // backbone.row_cost
     return next((size for size in MICRO_BATCHES if size <= fits), 1)

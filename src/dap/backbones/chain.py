@@ -13,17 +13,34 @@ class Chain:
     """`timesteps` from noisy to clean, `step` along them, `noised` for real images.
 
     The schedule (betas, prediction type, clipping) is the pipeline's own. `linspace` spacing gives the respaced
-    chain of the original DiT code: 0 .. 999 cut into `steps` points, both ends included.
+    chain of the original DiT code: 0 .. 999 cut into `steps` points, both ends included. None keeps the pipeline's own.
+
+    variance  "fixed": beta~, the posterior's; "learned": ddpm with the model's own, between beta~ and beta
     """
 
-    def __init__(self, config: Any, scheduler: str, steps: int, eta: float, *, latent: bool) -> None:
+    def __init__(
+        self,
+        config: Any,
+        scheduler: str,
+        steps: int,
+        eta: float,
+        *,
+        latent: bool,
+        spacing: str | None = "linspace",
+        variance: str = "fixed",
+    ) -> None:
         from diffusers import DDIMScheduler, DDPMScheduler
 
-        own: dict[str, Any] = {"timestep_spacing": "linspace"}
+        own: dict[str, Any] = {} if spacing is None else {"timestep_spacing": spacing}
         if latent:
             own["clip_sample"] = False  # diffusers' class default is True, which cuts latents off at 1
+        self._learned = variance == "learned"
+        if self._learned and scheduler != "ddpm":
+            raise ValueError(f"a learned variance is sampled by ddpm, not {scheduler}")
         if scheduler == "ddpm":
-            if str(config.get("variance_type", "")).startswith("learned"):
+            if self._learned:
+                own["variance_type"] = "learned_range"
+            elif str(config.get("variance_type", "")).startswith("learned"):
                 own["variance_type"] = "fixed_small"
             self._scheduler = DDPMScheduler.from_config(config, **own)
             self._arguments: dict[str, Any] = {}
@@ -33,8 +50,22 @@ class Chain:
         self._scheduler.set_timesteps(steps)
         self.timesteps: tuple[int, ...] = tuple(int(t) for t in self._scheduler.timesteps)
 
-    def step(self, eps: Tensor, t: int, x_t: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """x~_{t-1} [B, C, H, W]; row b's noise comes from generators[b] alone, so rows do not know each other."""
+    def step(
+        self,
+        eps: Tensor,
+        t: int,
+        x_t: Tensor,
+        generators: Sequence[torch.Generator],
+        variance: Tensor | None = None,
+    ) -> Tensor:
+        """x~_{t-1} [B, C, H, W]; row b's noise comes from generators[b] alone, so rows do not know each other.
+
+        variance  v [B, C, H, W] of a learned one: log sigma^2 = (1 + v)/2 log beta + (1 - v)/2 log beta~
+        """
+        if self._learned:
+            if variance is None:
+                raise ValueError("this chain needs the model's learned variance at every step")
+            eps = torch.cat([eps, variance], dim=1)
         result = self._scheduler.step(eps, t, x_t, generator=list(generators), **self._arguments)
         x_prev: Tensor = result.prev_sample
         return x_prev

@@ -5,16 +5,15 @@
                 transformer/diffusion_pytorch_model.safetensors
                 scheduler/scheduler_config.json
                 vae/                         absent when diffusion runs on pixels
-                dap.json                     optional: class names, image mode, recommended cfg_scale and tap, training
+                dap.json                     optional: class names, recommended cfg_scale and tap, training, and
+                                             "time_embedding": "original" where diffusers' own is not the model's
 
-`facebook/DiT-XL-2-256` has this layout, and `dap train` writes it.
+`facebook/DiT-XL-2-256` has this layout, and `dap train` and `dap convert` write it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from dap.backbones.chain import Chain
+from dap.backbones.computing import Computing, compile_blocks, computed, decode_slices
+from dap.backbones.parts import load_part, load_vae, read_json, weight_files, weights_digest
 from dap.backbones.tapping import run_through, stop_at
 from dap.errors import BackboneError, unknown
 from dap.types import Prediction
+
+__all__ = [
+    "DiTBackbone",
+    "check_channels",
+    "load_dit",
+    "load_part",
+    "read_json",
+    "set_time_embedding",
+    "time_embedding",
+]
 
 TAP_DEPTH = 0.28  # block 8 of DiT-XL/2's 28, the middle of the range that the paper found best
 
@@ -32,10 +43,11 @@ TAP_DEPTH = 0.28  # block 8 of DiT-XL/2's 28, the middle of the range that the p
 class DiTBackbone:
     """A frozen DiT as `dap.backbones.base.Backbone` asks for it; made by `load_dit` or from parts in memory.
 
-    transformer   DiTTransformer2DModel; with learned variance its second half of channels is dropped
+    transformer   DiTTransformer2DModel; twice the output channels are a learned variance
     scheduler     the scheduler's configuration (a mapping)
     class_names   in the order of the label table, without the null class
     vae           AutoencoderKL, or None: x_0 is the image scaled to [-1, 1]
+    computing     device and precision; `device` alone is float32 there
     """
 
     def __init__(
@@ -49,17 +61,23 @@ class DiTBackbone:
         cfg_scale: float = 1.0,
         default_tap: str | None = None,
         device: torch.device | str = "cpu",
+        computing: Computing | None = None,
         files: Sequence[Path] = (),
     ) -> None:
-        config = transformer.config
+        config, computing = transformer.config, computing or Computing(device=str(device))
         classes = int(config.num_embeds_ada_norm)
         if len(class_names) != classes:
             raise BackboneError(f"{name}: {len(class_names)} class names for a label table of {classes} classes")
-        self.name, self.device, self.class_names = name, torch.device(device), tuple(class_names)
-        self.transformer = transformer.to(self.device).eval().requires_grad_(False)
+        if vae is None and computing.vae_tiling:
+            raise BackboneError(f"{name} has no VAE to tile; leave backbone.vae_tiling out")
+        self.name, self.device, self.class_names = name, torch.device(computing.device), tuple(class_names)
+        self.transformer, self._tiling = computing.placed(transformer), computing.vae_tiling
+        if computing.compile:
+            compile_blocks(self.transformer.transformer_blocks)
         self.vae = None if vae is None else vae.to(self.device).eval().requires_grad_(False)
         self.latent_shape = (int(config.in_channels), int(config.sample_size), int(config.sample_size))
         self.image_size = self.latent_shape[1] * (1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1))
+        self.learned_variance = int(config.out_channels or 0) == 2 * self.latent_shape[0]
         self.image_mode = "L" if vae is None and self.latent_shape[0] == 1 else "RGB"
         self.cfg_scale = cfg_scale
         self.default_tap = default_tap or f"block.{round(TAP_DEPTH * len(transformer.transformer_blocks))}"
@@ -67,29 +85,21 @@ class DiTBackbone:
             int(config.num_attention_heads) * int(config.attention_head_dim)
         )
         self.schedule, self._null_class, self._files = scheduler, classes, tuple(files)
-        _check_channels(name, self.latent_shape[0], self.vae)
+        check_channels(name, self.latent_shape[0], self.vae)
 
     def weights_digest(self) -> str:
         """sha256 over each part's settings and the weight files; over the tensors of a model made in memory."""
-        parts = [self.schedule, self.transformer.config, *([] if self.vae is None else [self.vae.config])]
-        settings = [{k: v for k, v in dict(part).items() if not k.startswith("_")} for part in parts]
-        total = sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        for path in self._files:
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    total.update(block)
-        if not self._files:
-            models = [self.transformer] if self.vae is None else [self.transformer, self.vae]
-            for key, value in sorted(item for model in models for item in model.state_dict().items()):
-                total.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        return total.hexdigest()
+        models = [self.transformer, *([] if self.vae is None else [self.vae])]
+        embedding = time_embedding(self.transformer)
+        other = [] if embedding == "diffusers" else [{"time_embedding": embedding}]
+        return weights_digest([self.schedule, *(model.config for model in models), *other], self._files, models)
 
-    def chain(self, scheduler: str, steps: int, eta: float) -> Chain:
+    def chain(self, scheduler: str, steps: int, eta: float, variance: str = "fixed") -> Chain:
         """The reverse chain over this pipeline's own noise schedule."""
-        return Chain(self.schedule, scheduler, steps, eta, latent=self.vae is not None)
+        return Chain(self.schedule, scheduler, steps, eta, latent=self.vae is not None, variance=variance)
 
-    def condition(self, classes: Sequence[int]) -> Tensor:
-        """Label-table rows, int64 [B]."""
+    def condition(self, classes: Sequence[int], indices: Sequence[int] | None = None) -> Tensor:
+        """Label-table rows, int64 [B]; all images of a class have the same."""
         return torch.tensor(list(classes), dtype=torch.long, device=self.device)
 
     def null_condition(self, rows: int) -> Tensor:
@@ -108,7 +118,8 @@ class DiTBackbone:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """x_0 [B, C, h, w] -> images float [B, c, H, W] in [0, 1]."""
-        x = latents if self.vae is None else self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        scaled = latents if self.vae is None else latents / self.vae.config.scaling_factor
+        x = latents if self.vae is None else decode_slices(self.vae, scaled, tiling=self._tiling)
         images: Tensor = (x / 2 + 0.5).clamp(0, 1)
         return images
 
@@ -117,21 +128,26 @@ class DiTBackbone:
         return tuple(f"block.{k}" for k in range(len(self.transformer.transformer_blocks)))
 
     def predict(self, x: Tensor, t: int, condition: Tensor, tap: str | None = None) -> Prediction:
-        """eps [B, C, H, W] and, with `tap`, features [B, tokens, width] whose graph ends at the tap."""
+        """eps [B, C, H, W], the learned variance, and with `tap` features [B, tokens, width], graph up to the tap."""
+        features = None
         if tap is None:
             with torch.no_grad():
-                return Prediction(self._eps(x, t, condition))
-        return Prediction(*run_through(self._layer(tap), lambda: self._eps(x, t, condition)))
+                out = self._output(x, t, condition)
+        else:
+            out, features = run_through(self._layer(tap), lambda: self._output(x, t, condition))
+        channels = self.latent_shape[0]
+        return Prediction(out[:, :channels], features, out[:, channels:] if self.learned_variance else None)
 
     def tap_features(self, x: Tensor, t: int, condition: Tensor, tap: str) -> Tensor:
         """Features [B, tokens, width]; the blocks behind the tap do not run."""
-        return stop_at(self._layer(tap), lambda: self._eps(x, t, condition))
+        return stop_at(self._layer(tap), lambda: self._output(x, t, condition))
 
-    def _eps(self, x: Tensor, t: int, condition: Tensor) -> Tensor:
+    def _output(self, x: Tensor, t: int, condition: Tensor) -> Tensor:
         # as many timesteps as conditions: a single pair is embedded once and broadcast over all rows
         timestep = torch.full((len(condition),), t, dtype=torch.long, device=self.device)
-        out: Tensor = self.transformer(x, timestep=timestep, class_labels=condition).sample
-        return out[:, : self.latent_shape[0]]  # a learned variance sits behind the noise channels
+        return computed(
+            self.transformer, lambda x: self.transformer(x, timestep=timestep, class_labels=condition).sample, x
+        )
 
     def _layer(self, tap: str) -> nn.Module:
         if tap not in self.taps():
@@ -140,25 +156,20 @@ class DiTBackbone:
         return layer
 
 
-def load_dit(directory: Path, *, name: str, vae: Path | None = None, device: torch.device | str = "cpu") -> DiTBackbone:
+def load_dit(directory: Path, *, name: str, vae: Path | None = None, computing: Computing | None = None) -> DiTBackbone:
     """The backbone of a DiT pipeline directory on disk.
 
     Raises: BackboneError when a part is missing or damaged, when the classes have no names, or when weights exist only
     as a pickle that `weights_only` loading refuses.
     """
-    from diffusers import AutoencoderKL, DiTTransformer2DModel
+    from diffusers import DiTTransformer2DModel
 
     record = read_json(directory / "dap.json") if (directory / "dap.json").exists() else {}
     transformer = load_part(DiTTransformer2DModel, directory, "transformer")
-    own_vae = directory if (directory / "vae").is_dir() else None
-    vae_at = vae or own_vae
-    files = _weight_files(directory / "transformer")
-    if vae_at is not None:
-        part = "vae" if (vae_at / "vae").is_dir() else ""
-        vae_model = load_part(AutoencoderKL, vae_at, part)
-        files += _weight_files(vae_at / part)
-    else:
-        vae_model = None
+    if "time_embedding" in record:
+        set_time_embedding(transformer, record["time_embedding"], str(directory / "dap.json"))
+    vae_at = vae or (directory if (directory / "vae").is_dir() else None)
+    vae_model, vae_files = (None, []) if vae_at is None else load_vae(vae_at)
     return DiTBackbone(
         transformer,
         read_json(directory / "scheduler" / "scheduler_config.json"),
@@ -167,55 +178,28 @@ def load_dit(directory: Path, *, name: str, vae: Path | None = None, device: tor
         name=name,
         cfg_scale=float(record.get("cfg_scale", 4.0 if vae_model is not None else 1.0)),
         default_tap=record.get("tap"),
-        device=device,
-        files=files,
+        computing=computing,
+        files=[*weight_files(directory / "transformer"), *vae_files],
     )
 
 
-def load_part(kind: Any, directory: Path, part: str) -> Any:
-    """One model of a pipeline directory in float32, safetensors (or a pickle under `weights_only`), nothing fetched."""
-    where = directory / part if part else directory
-    if not (where / "config.json").is_file():
-        raise BackboneError(f"{where} has no config.json; a diffusers pipeline directory has one in {part or 'it'}/")
-    try:
-        model, info = kind.from_pretrained(
-            str(directory),
-            subfolder=part or None,
-            local_files_only=True,
-            torch_dtype=torch.float32,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
-    except Exception as error:
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise BackboneError(
-            f"cannot load {where}: {first}; the checkpoint may be damaged, fetch or train it again"
-        ) from error
-    wrong = [
-        *info.get("missing_keys", ()),
-        *info.get("unexpected_keys", ()),
-        *info.get("mismatched_keys", ()),
-    ]
-    if wrong:
-        raise BackboneError(f"{where}: {len(wrong)} weights missing, unexpected or of another shape, e.g. {wrong[0]}")
-    return model
+# The frequencies of the sinusoidal time embedding fall from 1 to 1/10000 in `half` steps in the original DiT,
+# in `half - 1` in diffusers: eps of a random network differs by 6 %.
+_SHIFT = {"original": 0, "diffusers": 1}
 
 
-def _weight_files(where: Path) -> list[Path]:
-    return sorted(path for path in where.iterdir() if path.suffix in (".safetensors", ".bin"))
+def time_embedding(transformer: Any) -> str:
+    """Which time embedding a DiT computes with: `original` or `diffusers`."""
+    shift = transformer.transformer_blocks[0].norm1.emb.time_proj.downscale_freq_shift
+    return next(name for name, value in _SHIFT.items() if value == shift)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a pipeline directory."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BackboneError(f"cannot read {path}: {error.strerror}; is its directory a whole pipeline?") from None
-    except ValueError:
-        raise BackboneError(f"{path} is not valid JSON; the checkpoint is damaged") from None
-    if not isinstance(record, dict):
-        raise BackboneError(f"{path} does not hold a JSON object; the checkpoint is damaged")
-    return record
+def set_time_embedding(transformer: Any, name: str, where: str) -> None:
+    """Makes every block's time embedding `original` or `diffusers`; `where` the name was found, for the message."""
+    if name not in _SHIFT:
+        raise BackboneError(f"{where}: " + unknown("time_embedding", str(name), _SHIFT))
+    for block in transformer.transformer_blocks:
+        block.norm1.emb.time_proj.downscale_freq_shift = _SHIFT[name]
 
 
 def _class_names(directory: Path, record: dict[str, Any], classes: int) -> list[str]:
@@ -229,7 +213,8 @@ def _class_names(directory: Path, record: dict[str, Any], classes: int) -> list[
     return [str(labels[str(i)]) for i in range(classes)]
 
 
-def _check_channels(name: str, channels: int, vae: Any) -> None:
+def check_channels(name: str, channels: int, vae: Any) -> None:
+    """BackboneError when latents lack a VAE, or have other channels than the VAE's."""
     if vae is None and channels not in (1, 3):
         raise BackboneError(
             f"{name} works on {channels} latent channels but has no VAE; name one: --vae DIR or a hub id"

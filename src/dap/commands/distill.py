@@ -13,6 +13,7 @@ from dap.config import Config
 from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError
 from dap.guidance import acts
+from dap.memory import enough_memory
 from dap.sampling import trajectory
 from dap.terminal import Meter, Talk, duration
 from dap.types import Chunk
@@ -60,9 +61,12 @@ def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Tal
         chosen = [job.chunks_with(text) for text in only]
         chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
     if dry_run:
-        return dry(job, chunks)
+        with enough_memory("one step"):
+            return dry(job, chunks)
     with talk.progress(f"distil {out}", 0) as meter:
         for event in job.render(chunks):
+            if event.note:
+                talk.say(event.note)
             show(
                 meter,
                 event.chunk,
@@ -124,9 +128,10 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
 def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     """Rows by counting, seconds from one guided and one unguided step of the first chunk, memory as it stands then."""
     count, micro = len(job.sampler.chain.timesteps), job.sampler.micro_batch
-    guided = sum(acts(job.guided.interval, i, count) for i in range(count)) if job.guided else 0
+    taken = range(count - int(count * (job.config.sampling.start or 1)), count)
+    guided = sum(acts(job.guided.interval, i, count) for i in taken) if job.guided else 0
     passes = sum(-(-len(chunk.units) // micro) for chunk in chunks)
-    rows = passes * micro * count * (1 if job.sampler.cfg_scale == 1 else 2)
+    rows = passes * micro * len(taken) * (1 if job.sampler.cfg_scale == 1 else 2)
     real = 0
     if job.guided is not None:
         real = guided * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
@@ -136,7 +141,7 @@ def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     if chunks:
         plain, shifted = timed_step(job, chunks[0], False), timed_step(job, chunks[0], True) if guided else 0.0
         share = sum(len(c.units) for c in chunks) / len(chunks[0].units)
-        seconds = share * (guided * shifted + (count - guided) * plain)
+        seconds = share * (guided * shifted + (len(taken) - guided) * plain)
     return Estimate(rows, real, seconds, peak_memory(job), disk)
 
 

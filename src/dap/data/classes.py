@@ -29,6 +29,8 @@ def match_classes(
     Raises: DataError for classes without a counterpart (with the nearest names), for words that fit two classes, for
     two dataset classes on one backbone class, and for a class map that is malformed or names what does not exist.
     """
+    if class_map is None and list(names) == list(backbone_names) and len(set(names)) == len(names):
+        return tuple(range(len(names)))  # a text backbone has the dataset's own classes
     mapped = _read_class_map(Path(class_map), names) if class_map is not None else {}
     backbone = _Backbone.of(backbone_names)
     whole = set(names)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from dap._version import __version__
+from dap.backbones.dit import time_embedding
 from dap.config import TrainConfig
 from dap.disk import write_json
 from dap.errors import ConfigError
@@ -120,7 +121,8 @@ def save_pipeline(
         partial = out / f".dap-{uuid4().hex}.tmp"
         shutil.copytree(vae / "vae" if (vae / "vae").is_dir() else vae, partial)
         partial.rename(out / "vae")
-    write_json(out / "dap.json", {"dap": __version__, "class_names": list(class_names), **record})
+    shown = {} if time_embedding(model) == "diffusers" else {"time_embedding": time_embedding(model)}  # in no weight
+    write_json(out / "dap.json", {"dap": __version__, "class_names": list(class_names), **shown, **record})
     index = {
         "_class_name": "DiTPipeline",
         "_diffusers_version": _diffusers_version(),

@@ -4,8 +4,9 @@
     check_guidance(guidance, backbone)   the contract of dap.guidance.base
     check_kernel(kernel, dims)           symmetric, positive semi-definite, its distance a pseudo-metric
 
-Each returns None, or raises AssertionError saying what is broken. `tiny_dit` and `tiny_latent_dit` are backbones of
-some thousand random weights, none of them zero, so that every layer matters; `tiny_source` has random images for them.
+Each returns None, or raises AssertionError saying what is broken. `tiny_dit`, `tiny_latent_dit` and
+`tiny_stable_diffusion` are backbones of some thousand random weights, none of them zero, so that every layer matters;
+`tiny_source` has random images for them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from dap.guidance.base import Guidance
 from dap.kernels import Kernel, distance
 from dap.reference import Reference
 from dap.sampling import Guided, Sampler, trajectory
+from dap.testing.stable_diffusion import disturb
+from dap.testing.stable_diffusion import save_tiny_stable_diffusion as save_tiny_stable_diffusion
+from dap.testing.stable_diffusion import tiny_stable_diffusion as tiny_stable_diffusion
 from dap.train.model import LINEAR_BETAS, save_pipeline
 from dap.types import Step, Unit
 
@@ -57,7 +61,7 @@ def tiny_dit(
         rest = {"num_layers": depth, "sample_size": size, "num_embeds_ada_norm": len(names), "norm_eps": 1e-6}
         outputs = channels * (2 if learned_variance else 1)
         model = DiTTransformer2DModel(2, width // 2, channels, outputs, patch_size=2, **rest)
-        _disturb(model)
+        disturb(model)
     schedule = {**LINEAR_BETAS, "clip_sample": vae is None}
     return DiTBackbone(model, schedule, names, vae=vae, name="tiny")
 
@@ -70,7 +74,7 @@ def tiny_latent_dit(classes: int = 3, size: int = 4, seed: int = 0, **options: A
         torch.manual_seed(seed)
         blocks = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
         vae = AutoencoderKL(3, 3, *blocks, (8, 8), latent_channels=4, norm_num_groups=4, scaling_factor=0.5)
-        _disturb(vae)
+        disturb(vae)
     return tiny_dit(classes, channels=4, size=size, seed=seed, vae=vae, **options)
 
 
@@ -125,11 +129,14 @@ def check_backbone(backbone: Backbone) -> None:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2, *backbone.latent_shape, generator=draw).to(backbone.device)
     condition = backbone.condition([0, len(backbone.class_names) - 1])
+    _expect(backbone.condition([0, 0], [0, 1]).shape == condition.shape, "condition(classes, indices) has other shapes")
     _expect(len(condition) == 2 and len(backbone.null_condition(2)) == 2, "conditions are one row an image")
     for t in (999, 500, 0):
         plain = backbone.predict(x, t, condition)
         _expect(plain.eps.shape == x.shape, f"eps has shape {tuple(plain.eps.shape)}, x has {tuple(x.shape)}")
+        _expect(plain.eps.dtype == torch.float32, f"eps is {plain.eps.dtype}, not torch.float32")
         _expect(plain.features is None, "predict without a tap gives features")
+        _expect((plain.variance is not None) is backbone.learned_variance, "learned_variance is not what predict gives")
         null = backbone.predict(x, t, backbone.null_condition(2)).eps
         _expect(bool((plain.eps != null).flatten(1).any(1).all()), "the null condition gives the same eps as a class")
     _expect(not backbone.predict(x.clone().requires_grad_(), 500, condition).eps.requires_grad, "eps has a graph")
@@ -227,13 +234,6 @@ def check_guidance(guidance: Guidance, backbone: Backbone, images: int = 2, step
     _expect(torch.equal(together[:images], sample(units[:images])), "the images of one class depend on another class")
     if not guidance.couples:
         _expect(torch.equal(together[:1], sample(units[:1])), "images influence each other, but couples is False")
-
-
-def _disturb(model: Any) -> None:
-    """Noise on every weight: diffusers starts biases and some norms at 0 or 1."""
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.05 * torch.randn_like(weight))
 
 
 def _leaves(root: Tensor) -> list[Tensor]:

@@ -1,0 +1,128 @@
+"""How many rows go through one forward pass: chosen once from free memory, and fewer when it runs out all the same.
+
+The micro-batch determines the last bits of every image, so it is recorded with the plan and used again on resume. When
+memory runs out all the same, the chunk starts again from its seeds with less, and its marker says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from dap.backbones.base import MICRO_BATCHES, Backbone, default_micro_batch
+from dap.errors import SamplingError
+from dap.reference import Reference
+from dap.sampling import Guided, Sampler, Start, State, trajectory
+from dap.types import Chunk
+
+SHARE = 0.8  # of the free memory; the rest is for what fragments
+# Micro-batches of real images in one forward pass: without gradient more fit on a GPU; a CPU is fastest in its cache.
+REFERENCE_ROWS = {"cpu": 1.5}
+REFERENCE_ROWS_ELSEWHERE = 4.0
+
+
+def reference_rows(device: torch.device, micro_batch: int) -> int:
+    """Real images of one forward pass, where synthetic ones take `micro_batch` rows."""
+    return max(1, int(REFERENCE_ROWS.get(device.type, REFERENCE_ROWS_ELSEWHERE) * micro_batch))
+
+
+def choose_micro_batch(backbone: Backbone) -> int:
+    """Rows of one forward pass when the user names none: on a CUDA GPU what fits into its free memory, at most 50.
+
+    Elsewhere by the model alone. One row and two are tried with a graph to the default tap, as guidance needs it.
+    """
+    if backbone.device.type != "cuda":
+        return default_micro_batch(backbone)
+    try:
+        one, two = (_peak(backbone, rows, graph=True) for rows in (1, 2))
+        plain = _peak(backbone, 2, graph=False) - _peak(backbone, 1, graph=False)
+    except torch.OutOfMemoryError:
+        return 1
+    each = max(1, two - one) + reference_rows(backbone.device, 1) * max(0, plain)
+    fits = int(SHARE * _free(backbone.device)) // each
+    return next((size for size in MICRO_BATCHES if size <= fits), 1)
+
+
+def _peak(backbone: Backbone, rows: int, *, graph: bool) -> int:
+    """Bytes beyond what is held already, at the highest point of a forward pass and its gradient."""
+    device = backbone.device
+    x = torch.zeros(rows, *backbone.latent_shape, device=device, requires_grad=graph)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    condition = backbone.condition([0] * rows)
+    with torch.set_grad_enabled(graph):
+        given = backbone.predict(x, 500, condition, backbone.default_tap if graph else None)
+        if graph and given.features is not None:
+            torch.autograd.grad(given.features.float().sum(), x)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that a CUDA device can still give, those that torch keeps in reserve included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+class Thrift:
+    """Samples chunks; when memory runs out, begins the chunk again with less, and stays there.
+
+    First the graphs of the rows are no longer kept together (the same bits), then the micro-batch is halved.
+
+    sampler  what is used now          notes  what was changed, in words, for the markers of the chunks since
+    """
+
+    def __init__(self, sampler: Sampler, guided: Guided | None, reference: Reference | None) -> None:
+        self.sampler, self.guided, self.reference = sampler, guided, reference
+        self.notes: list[str] = []
+
+    def sample(self, chunk: Chunk, start: Start | None = None) -> Iterator[State]:
+        """The trajectory of a chunk, from its beginning again after each time that memory ran out.
+
+        Raises: SamplingError when not even one row fits.
+        """
+        while True:
+            try:
+                yield from trajectory(self.sampler, chunk.units, self.guided, start)
+                return
+            except torch.OutOfMemoryError as error:
+                reason = _first_line(error)
+            self._less(len(chunk.units), reason)  # here, where the traceback no longer holds the tensors
+
+    def _less(self, rows: int, reason: str) -> None:
+        size, tapped = self.sampler.micro_batch, self.guided is not None and self.guided.tap is not None
+        if tapped and not self.sampler.recompute and rows > size:
+            self.sampler = replace(self.sampler, recompute=True)
+            self.notes.append("out of memory: graphs built again for each micro-batch; the bits are the same")
+        elif size > 1:
+            self.sampler = replace(self.sampler, micro_batch=size // 2)
+            self.notes.append(f"out of memory: micro-batch {size // 2} instead of {size}; last bits may differ")
+            if self.reference is not None:
+                self.reference.rows = reference_rows(self.sampler.backbone.device, size // 2)
+        else:
+            raise SamplingError(_said("one row of one forward pass", reason))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Turns running out of memory while `what` into one line, where there is nothing left to halve."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise SamplingError(_said(what, _first_line(error))) from None
+
+
+def _said(what: str, reason: str) -> str:
+    return (
+        f"not enough memory for {what} ({reason}); use --dtype bf16, a smaller --set run.micro_batch or "
+        "guidance.reference_size, or another --device"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__

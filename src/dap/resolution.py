@@ -1,0 +1,75 @@
+"""What a configuration leaves open, decided: by the backbone, by free memory, or by the plan of an earlier run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dap.backbones import Backbone, open_backbone, read_prompts
+from dap.config import Config
+from dap.data import Source
+from dap.errors import ConfigError
+from dap.memory import choose_micro_batch
+from dap.sampling import Sampler
+from dap.store import Store
+
+
+def backbone_of(config: Config, class_names: tuple[str, ...]) -> Backbone:
+    """The backbone that `[backbone]` describes; a text backbone is told the classes of the dataset."""
+    b = config.backbone
+    prompts = read_prompts(class_names, b.prompt, b.prompts, b.negative_prompt, config.run.ipc)
+    how: dict[str, Any] = {"device": b.device, "dtype": b.dtype, "compile": b.compile, "vae_tiling": b.vae_tiling}
+    return open_backbone(b.name, arch=b.arch, vae=b.vae, prompts=prompts, **how)
+
+
+def resolved(config: Config, backbone: Backbone, out: Path) -> Config:
+    """The configuration with everything decided that determines the pixels.
+
+    The micro-batch: what is named, else what the plan in `out` began with, else what fits.
+    Raises: ConfigError for a learned variance, or more channels, than the backbone has.
+    """
+    channels = config.backbone.cfg_channels
+    if channels != "all" and int(channels) > backbone.latent_shape[0]:
+        raise ConfigError(
+            f"backbone.cfg_channels is {channels}; {backbone.name} has {backbone.latent_shape[0]}, use 'all'"
+        )
+    micro_batch = config.run.micro_batch or Store.micro_batch_in(out) or choose_micro_batch(backbone)
+    run = replace(config.run, micro_batch=micro_batch, chunk=config.run.chunk or max(50, micro_batch))
+    scale = backbone.cfg_scale if config.backbone.cfg_scale is None else config.backbone.cfg_scale
+    sampling = replace(config.sampling, variance=_variance(config, backbone))
+    return replace(config, run=run, sampling=sampling, backbone=replace(config.backbone, cfg_scale=scale))
+
+
+def _variance(config: Config, backbone: Backbone) -> str:
+    """As the original sampler does: learned where there is one to learn from and ddpm samples, else fixed."""
+    sampling = config.sampling
+    if sampling.variance == "learned" and not backbone.learned_variance:
+        raise ConfigError(f"{backbone.name} has no learned variance; use --set sampling.variance=fixed")
+    if sampling.variance is not None:
+        return sampling.variance
+    return "learned" if backbone.learned_variance and sampling.scheduler == "ddpm" else "fixed"
+
+
+def real_images(source: Source, config: Config, backbone: Backbone, limit: int | None) -> Source:
+    """The real images that the guidance sees, in the backbone's format."""
+    source = source.with_format(size=backbone.image_size, mode=config.data.mode or backbone.image_mode)
+    if source.mode != backbone.image_mode:
+        raise ConfigError(f"data.mode is {source.mode!r}, but {backbone.name} works on {backbone.image_mode!r} images")
+    if limit is not None:
+        source = source.select(limit, config.run.seed)
+    return source
+
+
+def sampler_of(config: Config, backbone: Backbone, classes: tuple[int, ...], class_names: tuple[str, ...]) -> Sampler:
+    """The loop's settings, from a configuration in which everything is decided."""
+    s = config.sampling
+    return Sampler(
+        backbone=backbone,
+        chain=backbone.chain(s.scheduler, s.steps, s.eta, s.variance or "fixed"),
+        classes=classes,
+        cfg_scale=config.backbone.cfg_scale or 1.0,
+        cfg_channels=config.backbone.cfg_channels,
+        micro_batch=config.run.micro_batch or 1,
+        class_names=class_names,
+    )

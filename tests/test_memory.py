@@ -1,0 +1,244 @@
+"""Memory: the micro-batch that fits, what happens when it runs out, and what is written down."""
+
+import json
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dap import memory, resolution
+from dap.config import load_config
+from dap.distillation import Job, open_job
+from dap.errors import SamplingError, StoreError
+from dap.guidance import Representativeness
+from dap.memory import Thrift, choose_micro_batch
+from dap.sampling import Start, trajectory
+from dap.store import Store
+from dap.testing import tiny_dit
+from dap.types import Chunk, Prediction
+
+SET = Representativeness(strength=0.3, repulsion=1.0)
+
+
+class Small:
+    """A backbone on a device whose memory holds `rows` rows of a forward pass and the graphs of `graphs` rows."""
+
+    def __init__(self, backbone: Any, rows: int, graphs: int = 10**9) -> None:
+        self._inner, self.rows, self.graphs, self.refused = backbone, rows, graphs, []
+        self.held: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def _check(self, rows: int) -> None:
+        if rows > self.rows:
+            self.refused.append(rows)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
+
+    def predict(self, x: Tensor, t: int, condition: Tensor, tap: str | None = None) -> Prediction:
+        self._check(len(x))
+        given = self._inner.predict(x, t, condition, tap)
+        if given.features is not None:
+            alive = [ref for ref in self.held if ref() is not None]
+            if (len(alive) + 1) * len(x) > self.graphs:
+                self.held = []
+                raise torch.OutOfMemoryError("graphs")
+            self.held = [*alive, weakref.ref(given.features)]
+        return given
+
+    def tap_features(self, x: Tensor, t: int, condition: Tensor, tap: str) -> Tensor:
+        self._check(int(len(x) / memory.REFERENCE_ROWS["cpu"]))
+        return self._inner.tap_features(x, t, condition, tap)
+
+
+def last(thrift: Thrift, chunk: Chunk) -> Tensor:
+    return list(thrift.sample(chunk))[-1].x
+
+
+# --- running out ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guidance", [None, SET])
+def test_out_of_memory_halves_the_micro_batch_until_it_fits(guidance: Any, bench: Any, units: Any) -> None:
+    b = bench(Small(tiny_dit(), rows=3), cfg_scale=2.0, micro_batch=10)
+    reference = b.reference(rows=15)
+    thrift = Thrift(b.sampler, None if guidance is None else b.guided(guidance, reference), reference)
+    chunk = Chunk(0, tuple(units([0, 1], 4)))
+    x = last(thrift, chunk)
+    tried = [10, 5] if guidance is None else [10, 5, 5]  # the second time without keeping graphs together
+    assert b.sampler.backbone.refused == tried
+    assert thrift.sampler.micro_batch == 2
+    assert reference.rows == 3
+    assert [note for note in thrift.notes if "micro-batch;" not in note] == [
+        "out of memory: micro-batch 5 instead of 10; last bits may differ",
+        "out of memory: micro-batch 2 instead of 5; last bits may differ",
+    ]
+    plain = bench(tiny_dit(), cfg_scale=2.0, micro_batch=2)
+    assert torch.equal(
+        x, plain.sample(chunk.units, None if guidance is None else plain.guided(guidance, plain.reference(rows=3)))
+    )
+    assert torch.equal(x, last(thrift, chunk))  # and it stays there
+    assert b.sampler.backbone.refused == tried
+
+
+def test_first_the_graphs_are_let_go_which_changes_no_bit(bench: Any, units: Any) -> None:
+    b = bench(Small(tiny_dit(), rows=2, graphs=4), micro_batch=2)
+    chunk = Chunk(0, tuple(units([0, 1], 4)))
+    thrift = Thrift(b.sampler, b.guided(SET), None)
+    x = last(thrift, chunk)
+    assert thrift.notes == ["out of memory: graphs built again for each micro-batch; the bits are the same"]
+    assert thrift.sampler.micro_batch == 2
+    roomy = bench(tiny_dit(), micro_batch=2)
+    assert torch.equal(x, roomy.sample(chunk.units, SET))
+
+
+def test_it_starts_again_from_the_same_images(bench: Any, units: Any) -> None:
+    chosen = units([0, 1], 2)
+    start = Start(x_0=torch.full((4, 1, 8, 8), 0.5), strength=0.5)
+    b = bench(Small(tiny_dit(), rows=2), micro_batch=4)
+    *_, state = Thrift(b.sampler, None, None).sample(Chunk(0, tuple(chosen)), start)
+    *_, roomy = trajectory(bench(tiny_dit(), micro_batch=2).sampler, chosen, None, start)
+    assert torch.equal(state.x, roomy.x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recomputing_the_graphs_gives_the_same_bits(dtype: Any, bench: Any, units: Any) -> None:
+    backbone = tiny_dit()
+    backbone.transformer.to(dtype)
+    b = bench(backbone, cfg_scale=2.0, micro_batch=3)
+    chosen = units([0, 2], 4)
+    assert torch.equal(b.sample(chosen, SET), b.sample(chosen, SET, recompute=True))
+    with torch.no_grad():
+        assert torch.equal(b.sample(chosen, SET), b.sample(chosen, SET, recompute=True))
+
+
+def test_when_not_even_one_row_fits_it_says_so(bench: Any, units: Any) -> None:
+    b = bench(Small(tiny_dit(), rows=0), micro_batch=4)
+    with pytest.raises(
+        SamplingError, match=r"one row of one forward pass \(CUDA out of memory.*--dtype bf16"
+    ) as caught:
+        last(Thrift(b.sampler, None, None), Chunk(0, tuple(units([0], 2))))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_swallowed(bench: Any, units: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(memory, "trajectory", broken)
+    b = bench()
+    with pytest.raises(RuntimeError, match="a bug"):
+        last(Thrift(b.sampler, None, None), Chunk(0, tuple(units([0], 1))))
+
+
+# --- written down -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Job]:
+    """job(out, rows, **run) on a device that holds `rows` rows of a forward pass."""
+
+    def make(out: Path, rows: int, **run: Any) -> Job:
+        opened = resolution.open_backbone
+        monkeypatch.setattr(resolution, "open_backbone", lambda *a, **k: Small(opened(*a, **k), rows))
+        config = load_config(
+            data={"source": "digits:train"},
+            sampling={"steps": 2},
+            guidance={"name": "none"},
+            run={"ipc": 1, "chunk": 5, **run},
+        )
+        made = open_job(config, out)
+        monkeypatch.setattr(resolution, "open_backbone", opened)
+        return made
+
+    return make
+
+
+def markers(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((out / "chunks").glob("*.json"))]
+
+
+def test_the_marker_says_so_the_plan_stays_and_the_user_is_told(job: Any, tmp_path: Path) -> None:
+    events = list(job(tmp_path / "d", rows=2, micro_batch=4).render())
+    notes = "out of memory: micro-batch 2 instead of 4; last bits may differ"
+    assert [event.note for event in events if event.note] == [notes]  # once
+    assert [marker["notes"] for marker in markers(tmp_path / "d")] == [[notes], [notes]]
+    store = Store.open(tmp_path / "d")
+    assert store.micro_batch == 4
+    assert store.verify() == []
+    assert store.images == 10
+    list(job(tmp_path / "roomy", rows=50, micro_batch=4).render())
+    assert "notes" not in markers(tmp_path / "roomy")[0]
+    same = [Store.open(tmp_path / name).rows() for name in ("d", "roomy")]
+    assert [row["seed"] for row in same[0]] == [row["seed"] for row in same[1]]
+
+
+def test_running_out_while_decoding_is_one_line(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = job(tmp_path / "d", rows=50)
+
+    def decode(latents: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    made.backbone.decode = decode
+    with pytest.raises(SamplingError, match=r"not enough memory for decoding the images \(no room\)"):
+        list(made.render())
+
+
+def test_a_micro_batch_from_free_memory_is_chosen_once(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run sees room for 25 rows, the second for 5: it goes on with 25, as the plan says."""
+    chosen = iter([25, 5])
+    monkeypatch.setattr("dap.resolution.choose_micro_batch", lambda backbone: next(chosen))
+    first = job(tmp_path / "d", rows=50)
+    assert first.sampler.micro_batch == 25
+    next(first.render())  # the plan is written before the first step is done
+    again = job(tmp_path / "d", rows=50)
+    assert again.sampler.micro_batch == 25
+    assert again.record["digest"] == first.record["digest"]
+    list(again.render())
+    assert Store.open(tmp_path / "d").micro_batch == 25
+    assert job(tmp_path / "other", rows=50).sampler.micro_batch == 5
+    with pytest.raises(StoreError, match=r"run.micro_batch: 25 there, 10 asked"):
+        job(tmp_path / "d", rows=50, micro_batch=10)
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+class OnCuda:
+    """A backbone that says it is on a GPU."""
+
+    device, row_cost = torch.device("cuda"), 2**20
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(10**12, 50), (50 * 12 * 10**8 / 0.8 + 1, 50), (40e9, 25), (20e9, 10), (3e9, 2), (1e9, 1), (0, 1)],
+)
+def test_the_micro_batch_is_what_fits_into_free_memory(
+    free: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 GB of weights at work, 0.8 GB a row with its graph, 0.1 GB a real image without: 1.2 GB a row in all."""
+    monkeypatch.setattr(memory, "_free", lambda device: int(free))
+    monkeypatch.setattr(memory, "_peak", lambda backbone, rows, graph: int(1e9 + rows * (8e8 if graph else 1e8)))
+    assert choose_micro_batch(OnCuda()) == expected
+
+
+def test_without_room_to_try_it_is_one_and_off_the_gpu_it_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(memory, "_peak", full)
+    assert choose_micro_batch(OnCuda()) == 1
+    assert choose_micro_batch(tiny_dit()) == 50
+
+
+def test_the_loop_itself_lets_it_through(bench: Any, units: Any) -> None:
+    b = bench(Small(tiny_dit(), rows=1))
+    with pytest.raises(torch.OutOfMemoryError):
+        list(trajectory(b.sampler, units([0], 2), None))

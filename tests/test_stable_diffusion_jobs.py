@@ -1,0 +1,153 @@
+"""Distilling with a text-to-image model, end to end: settings, record, prompts per image, image to image."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from typer.testing import CliRunner
+
+from dap.cli import app
+from dap.commands.distill import estimate
+from dap.config import load_config
+from dap.data import match_classes
+from dap.distillation import distill, open_job
+from dap.errors import ConfigError, DataError
+from dap.store import Store
+from dap.testing import save_tiny_stable_diffusion
+
+NAMES = ("n01440764", "bee", "cat")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(class folders, a Stable Diffusion directory)."""
+    root = tmp_path_factory.mktemp("sd-jobs")
+    for name in NAMES:
+        (root / "images" / name).mkdir(parents=True)
+        for i in range(3):
+            draw = torch.Generator().manual_seed(i)
+            pixels = torch.randint(0, 256, (20, 16, 3), generator=draw, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(root / "images" / name / f"{i}.png")
+    return root / "images", save_tiny_stable_diffusion(root / "sd")
+
+
+@pytest.fixture
+def config(files: Any) -> Any:
+    """config(backbone={...}, ...): a short run."""
+    images, directory = files
+
+    def make(**tables: Any) -> Any:
+        defaults: dict[str, Any] = {
+            "data": {"source": str(images)},
+            "backbone": {"name": str(directory), "cfg_scale": 2.0, "device": "cpu"},
+            "sampling": {"steps": 3},
+            "guidance": {"name": "none"},
+            "run": {"ipc": 2},
+        }
+        merged = {table: {**defaults.get(table, {}), **tables.get(table, {})} for table in {*defaults, *tables}}
+        return load_config(None, **merged)
+
+    return make
+
+
+def made(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted((out / "data").rglob("*.png"))}
+
+
+def test_it_distils_guided_from_the_command_line(files: Any, tmp_path: Path) -> None:
+    images, directory = files
+    command = ["distill", str(images), "--backbone", str(directory), "--prompt", "{name}", "--ipc", "2", "--json", "-q"]
+    command += ["--set", "sampling.steps=3", "--device", "cpu", "--out", str(tmp_path / "a")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["images"] == 6
+    store = Store.open(tmp_path / "a")
+    assert store.verify() == []
+    backbone = store.config["determines"]["backbone"]
+    assert backbone["cfg_scale"] == 7.5
+    assert backbone["prompts"]["classes"] == ["bee", "cat", "tench, Tinca tinca"]  # sorted folders
+    assert store.config["config"]["guidance"]["tap"] == "mid"
+
+
+def test_prompts_are_part_of_what_determines_the_pixels(config: Any, tmp_path: Path) -> None:
+    chosen = [{}, {"prompt": "a photo of a {name}"}, {"prompt": "{name}"}, {"negative_prompt": "grey"}]
+    digests = [open_job(config(backbone=each), tmp_path / "out").record["digest"] for each in chosen]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_an_image_depends_on_its_own_prompt_and_on_no_other(config: Any, tmp_path: Path) -> None:
+    rows = [f"{name},{i},{name} number {i}" for name in NAMES for i in range(3)]
+    table = tmp_path / "prompts.csv"
+    table.write_text("class,index,prompt\n" + "\n".join(rows))
+    settings = {"backbone": {"prompts": str(table)}}
+    distill(config(**settings), tmp_path / "a")
+    table.write_text(table.read_text().replace("bee number 1", "another"))
+    distill(config(**settings), tmp_path / "b")
+    one, other = made(tmp_path / "a"), made(tmp_path / "b")
+    assert [name for name in one if one[name] != other[name]] == ["data/bee/00001.png"]
+    distill(config(**settings, run={"ipc": 3}), tmp_path / "b")  # may grow: the file has all that it needs
+    assert {name: data for name, data in made(tmp_path / "b").items() if name in other} == other
+    with pytest.raises(DataError, match="no line for image 3 of class 'bee'"):
+        open_job(config(**settings, run={"ipc": 4}), tmp_path / "c")
+
+
+def test_a_dit_refuses_prompts(config: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is told classes, not text"):
+        open_job(
+            config(data={"source": "digits:train"}, backbone={"name": "digits", "negative_prompt": "x"}), tmp_path / "o"
+        )
+
+
+def test_the_same_names_in_the_same_order_are_the_same_classes() -> None:
+    names = [*(f"c{k}" for k in range(998)), "missile", "projectile, missile"]
+    assert match_classes(names, names) == tuple(range(1000))
+
+
+# --- image to image ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromFirst:
+    """Starts every image at the first real one of its class."""
+
+    interval: tuple[float, float] = (0.0, 1.0)
+    tap = None
+    couples = False
+
+    def resolved(self, backbone: Any) -> Any:
+        return self
+
+    def prepare(self, backbone: Any, reference: Any) -> Any:
+        return lambda step: torch.zeros_like(step.x_prev)
+
+    def starts(self, reference: Any, units: Any) -> Tensor:
+        return torch.stack([reference.latents(unit.label)[0] for unit in units])
+
+
+def test_a_guidance_may_give_the_images_to_start_from(config: Any, tmp_path: Path) -> None:
+    settings = {"guidance": {"name": f"{__name__}:FromFirst"}, "sampling": {"steps": 10, "start": 0.3}}
+    job = open_job(config(**settings), tmp_path / "a")
+    states = list(job.sample(job.chunks[0]))
+    assert [state.index for state in states] == [7, 8, 9]
+    x_0 = job.reference.latents(0)[0]
+    whole = open_job(config(guidance=settings["guidance"], sampling={"steps": 10}), tmp_path / "b")
+    far = list(whole.sample(whole.chunks[0]))[-1].x[0]
+    assert (states[-1].x[0] - x_0).norm() < (far - x_0).norm()
+    assert [estimate(j, j.chunks).rows for j in (job, whole)] == [3 * 2 * 50, 10 * 2 * 50]
+    assert job.record["digest"] != whole.record["digest"]
+    assert distill(config(**settings), tmp_path / "a")["images"] == 6
+
+
+def test_a_start_without_images_to_start_from_is_refused(config: Any, tmp_path: Path) -> None:
+    for name in ("none", "dap"):
+        with pytest.raises(ConfigError, match=f"start is 0.7, but guidance '{name}' gives no images to start from"):
+            open_job(config(sampling={"start": 0.7}, guidance={"name": name}), tmp_path / "a")
+    for start in (0.0, -1.0, 1.01, 0.3, float("inf")):
+        with pytest.raises(ConfigError, match=r"sampling.start is .* of 3 steps; use 0.33 to 1"):
+            config(sampling={"start": start})
