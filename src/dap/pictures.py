@@ -62,6 +62,16 @@ def contact_sheet(
     return sheet
 
 
+def stacked(sheets: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below the other, on white."""
+    whole = Image.new("RGB", (max(s.width for s in sheets), sum(s.height for s in sheets)), PAPER)
+    y = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, y))
+        y += sheet.height
+    return whole
+
+
 def shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """`text` cut to `width` pixels, with an ellipsis when something is missing."""
     if font.getlength(text) <= width:

@@ -12,7 +12,7 @@ from dap.commands.distill import run_one
 from dap.commands.evaluate import run_evaluate
 from dap.config import EvaluationConfig, load_config
 from dap.data import Source, open_dataset
-from dap.pictures import contact_sheet, save_png
+from dap.pictures import contact_sheet, save_png, stacked
 from dap.terminal import Talk
 
 GUIDANCES = {"unguided": "none", "DAP": "dap"}
@@ -43,13 +43,17 @@ def run_demo(out: Path, ipcs: tuple[int, ...], talk: Talk) -> dict[str, Any]:
 
 
 def demo_sheet(out: Path, ipc: int, most: int = 10) -> Any:
-    """Rows real, unguided and DAP; a column group per class with up to `most` images."""
+    """Rows real, unguided and DAP; a column group per class with up to `most` images, five classes across."""
     count = min(ipc, most)
     real = open_dataset("digits:train").select(count, seed=0)
     rows = [("real", groups(real, count))]
     for name in GUIDANCES:
         rows.append((name, groups(open_dataset(str(out / f"ipc-{ipc}" / name.lower()), mode="L"), count)))
-    return contact_sheet(rows, [f"digit {name}" for name in real.class_names], scale=5, wrap=min(5, count))
+    titles, sheets = [f"digit {name}" for name in real.class_names], []
+    for few in (slice(0, 5), slice(5, 10)):
+        part = [(name, images[few]) for name, images in rows]
+        sheets.append(contact_sheet(part, titles[few], scale=6, wrap=min(5, count)))
+    return stacked(sheets)
 
 
 def groups(source: Source, count: int) -> list[torch.Tensor]:
