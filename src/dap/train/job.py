@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +21,16 @@ from PIL import Image
 from torch import Tensor
 
 from dap.backbones import directory_of, open_backbone, pick_device
-from dap.backbones.chain import Chain
 from dap.backbones.dit import DiTBackbone, load_part, read_json
 from dap.config import TrainConfig, as_record, digest
 from dap.data import Source
 from dap.disk import refusals, sweep, write_json, write_whole
 from dap.errors import BackboneError, DataError, StoreError
-from dap.pictures import grid, save_png, to_uint8
-from dap.sampling import Sampler, trajectory
 from dap.train.diffusion import Progress, Trainer, run
 from dap.train.model import LINEAR_BETAS, new_dit, save_pipeline, with_label_table
-from dap.types import Unit
+from dap.train.samples import Parts, sample_grid
 
-GRID_IMAGES, GRID_STEPS = 8, 25
 SAVE_SECONDS = 300  # a slow machine saves more often than every `save_every` steps; when does not matter to the weights
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a pipeline has besides its transformer."""
-
-    class_names: tuple[str, ...]
-    scheduler: dict[str, Any]
-    vae: Any = None
-    vae_directory: Path | None = None
 
 
 def train(
@@ -215,7 +201,7 @@ def _record(progress: Progress, trainer: Trainer, parts: Parts, work: Path) -> P
         log.write(f"{progress.step},{progress.loss:.6f},{progress.images_per_second:.1f}\n")
     if progress.step % config.sample_every == 0 or last:
         path = work / "samples" / f"{progress.step:07d}.png"
-        progress = replace(progress, samples=_sample_grid(trainer, parts, path))
+        progress = replace(progress, samples=sample_grid(trainer, parts, path))
     if progress.step % config.save_every == 0 or last or time.monotonic() - trainer.saved_at > SAVE_SECONDS:
         trainer.saved_at = time.monotonic()
         stream = io.BytesIO()
@@ -229,28 +215,6 @@ def _keep_losses(path: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.split(",")[0].isdigit() and int(line.split(",")[0]) <= step]
     write_whole(path, "".join(f"{line}\n" for line in kept).encode())
-
-
-def _sample_grid(trainer: Trainer, parts: Parts, path: Path) -> Path:
-    """One row of samples a class (of the first 20), with the averaged weights and DDIM."""
-    weights = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-    trainer.model.load_state_dict(trainer.ema)
-    backbone = DiTBackbone(trainer.model, parts.scheduler, parts.class_names, vae=parts.vae, device=trainer.device)
-    classes = range(min(20, len(parts.class_names)))
-    units = [Unit(label, i, 1000 * label + i) for label in classes for i in range(GRID_IMAGES)]
-    sampler = Sampler(
-        backbone=backbone,
-        chain=Chain(parts.scheduler, "ddim", GRID_STEPS, 0.0, latent=parts.vae is not None),
-        classes=tuple(range(len(parts.class_names))),
-        cfg_scale=trainer.config.cfg_scale,
-        cfg_channels="all",
-        micro_batch=20,
-    )
-    *_, last = trajectory(sampler, units, None)
-    images = torch.cat([backbone.decode(part) for part in last.x.split(20)])
-    trainer.model.load_state_dict(weights)
-    trainer.model.train().requires_grad_(True)
-    return save_png(grid(to_uint8(images), GRID_IMAGES, scale=max(1, 48 // images.shape[-1])), path)
 
 
 def _load_state(path: Path) -> dict[str, Any]:
