@@ -189,7 +189,8 @@ def _plain(text: str) -> str:
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:200])
     line = re.sub(r"([\\`*_\[\]<>&|~$!#@])", r"\\\1", line)
     line = line.replace("://", "\\://").replace("www.", "www\\.")
-    return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", line)
+    line = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # a number that would open a list
+    return re.sub(r"^([-+=])", r"\\\1", line)
 
 
 def _yaml(text: str) -> str:
