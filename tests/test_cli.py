@@ -47,7 +47,8 @@ def dap(*words: object) -> Done:
 def start(*words: object) -> subprocess.Popen[str]:
     """The command in a process of its own, to be killed."""
     command = [sys.executable, "-m", "dap.cli", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    alike = {**os.environ, "OMP_NUM_THREADS": "1"}  # as in this process: a backward pass's last bits depend on threads
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=alike)
 
 
 def wait_for(ready: Callable[[], bool]) -> None:
@@ -126,6 +127,21 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(model: s
     assert dap("verify", cut).returncode == 0
     assert files_of(cut) == files_of(whole)
     assert (cut / "manifest.jsonl").read_bytes() == (whole / "manifest.jsonl").read_bytes()
+
+
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
+    small = ["width=16", "depth=1", "heads=2", "batch=8", "save_every=5", "sample_every=1000", "steps=300"]
+    words = ["train", "digits:train", "--device", "cpu", *(w for s in small for w in ("--set", f"train.{s}"))]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert dap(*words, "--out", whole).returncode == 0
+    with start(*words, "--out", cut) as running:
+        wait_for((cut / "training" / "state.pt").exists)
+        running.kill()
+    assert running.returncode == -signal.SIGKILL
+    assert not (cut / "model_index.json").exists(), "nothing half-made looks like a pipeline"
+    assert dap(*words, "--out", cut).returncode == 0
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    assert (cut / weights).read_bytes() == (whole / weights).read_bytes()
 
 
 def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def train(
     on_check      called with (images read, images in all) while they are checked
 
     Running it again with the same arguments goes on from the last saved step, and the final weights are those of an
-    uninterrupted run on the same machine; a finished one is left as it is.
+    uninterrupted run on the same machine with as many threads; a finished one is left as it is.
     Raises: StoreError when `out` holds another training or something else; DataError, ConfigError, BackboneError.
     """
     out, device = Path(out).expanduser(), pick_device(device)
