@@ -404,3 +404,8 @@ def test_devices() -> None:
     for name in ("cuda:99", "gpu", "warp"):
         with pytest.raises(ConfigError, match=f"device '{name}' cannot be used here"):
             pick_device(name)
+
+
+def test_a_label_table_may_hold_a_name_twice() -> None:
+    """ImageNet has two cranes."""
+    check_backbone(tiny_dit(class_names=("crane", "crane", "ant")))

@@ -14,7 +14,14 @@ from dap.backbones import open_backbone
 from dap.config import TrainConfig
 from dap.data import open_dataset
 from dap.errors import BackboneError, ConfigError, DataError, SamplingError, StoreError
-from dap.testing import check_backbone, save_tiny_dit, tiny_dit, tiny_latent_dit, tiny_source
+from dap.testing import (
+    check_backbone,
+    save_tiny_dit,
+    save_tiny_stable_diffusion,
+    tiny_dit,
+    tiny_latent_dit,
+    tiny_source,
+)
 from dap.train import Progress, train
 from dap.train.diffusion import Trainer, ema_decay, learning_rate
 from dap.train.model import new_dit, with_label_table
@@ -257,6 +264,13 @@ def test_going_on_needs_images_that_fit(tmp_path: Path) -> None:
         finish(tmp_path / "out", replace(TINY, size=16), start=str(base))
     with pytest.raises(BackboneError):
         finish(tmp_path / "out", start=str(tmp_path / "nowhere"))
+
+
+def test_going_on_from_stable_diffusion_is_refused_by_what_it_is(tmp_path: Path) -> None:
+    base = save_tiny_stable_diffusion(tmp_path / "sd")
+    with pytest.raises(BackboneError, match="is a StableDiffusionPipeline; dap train goes on from a DiT pipeline"):
+        finish(tmp_path / "out", start=str(base))
+    assert not (tmp_path / "out").exists()
 
 
 # --- latent space -----------------------------------------------------------------------------------------------------

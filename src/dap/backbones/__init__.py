@@ -19,6 +19,7 @@ __all__ = [
     "directory_of",
     "open_backbone",
     "pick_device",
+    "pipeline_class",
     "read_prompts",
 ]
 
@@ -62,11 +63,16 @@ def open_backbone(
     if arch is not None:
         raise ConfigError(f"--arch {arch} belongs to an original DiT checkpoint (.pt); {name} says itself what it is")
     directory = EMBEDDED.get(name) or directory_of(name)
+    return PIPELINES[pipeline_class(directory)](directory, name, vae_at, computing, prompts)
+
+
+def pipeline_class(directory: Path) -> str:
+    """What a pipeline directory says it is, one of `PIPELINES`. Raises: BackboneError for anything else."""
     kind = read_json(directory / "model_index.json").get("_class_name")
     if kind not in PIPELINES:
         known = " and ".join(PIPELINES)
         raise BackboneError(f"{directory} is a {kind or 'pipeline of no class'}; dap knows {known} (1.x, 2.x)")
-    return PIPELINES[kind](directory, name, vae_at, computing, prompts)
+    return str(kind)
 
 
 def _open_dit(directory: Path, name: str, vae: Path | None, computing: Computing, prompts: Prompts | None) -> Backbone:

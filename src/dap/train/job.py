@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dap.backbones import directory_of, open_backbone, pick_device
+from dap.backbones import CHECKPOINTS, EMBEDDED, directory_of, open_backbone, pick_device, pipeline_class
 from dap.backbones.dit import DiTBackbone, load_part, read_json
 from dap.config import TrainConfig, as_record, digest
 from dap.data import Source
@@ -58,9 +58,7 @@ def train(
     Raises: StoreError when `out` holds another training or something else; DataError, ConfigError, BackboneError.
     """
     out, device = Path(out).expanduser(), pick_device(device)
-    begun = None if start is None else open_backbone(start, vae=vae, device="cpu")
-    if begun is not None and not isinstance(begun, DiTBackbone):
-        raise BackboneError(f"{start} is not a DiT; dap train goes on from a DiT pipeline directory")
+    begun = None if start is None else _open_dit(start, vae)
     if begun is not None:
         data = data.with_format(mode=begun.image_mode)
     config = replace(config, size=config.size or (begun.image_size if begun else _common_side(data)))
@@ -81,6 +79,19 @@ def train(
     trained = {**what, "skipped": [key for key, _ in data.skipped]}
     _finish(out, trainer, parts, trained, torch.float16 if half else torch.float32)
     state.unlink(missing_ok=True)
+
+
+def _open_dit(start: str, vae: str | None) -> DiTBackbone:
+    """The pipeline to go on from; what else it may be is told before its gigabytes are read."""
+    known = EMBEDDED.get(start)
+    if known is None and Path(start).suffix not in CHECKPOINTS:
+        kind = pipeline_class(directory_of(start))
+        if kind != "DiTPipeline":
+            raise BackboneError(f"{start} is a {kind}; dap train goes on from a DiT pipeline, as `dap train` writes it")
+    begun = open_backbone(start, vae=vae, device="cpu")
+    if not isinstance(begun, DiTBackbone):
+        raise BackboneError(f"{start} is not a DiT; dap train goes on from a DiT pipeline directory")
+    return begun
 
 
 def _finish(out: Path, trainer: Trainer, parts: Parts, trained: dict[str, Any], dtype: torch.dtype) -> None:
