@@ -35,13 +35,15 @@ class Bench:
     sampler: Sampler
     source: Any
 
-    def reference(self, seed: int = 0, rows: int = 3) -> Reference:
+    def reference(self, tap: str = "block.1", rows: int = 3, **options: Any) -> Reference:
         s = self.sampler
-        return Reference(s.backbone, self.source, s.classes, s.chain, seed=seed, rows=rows)
+        return Reference(s.backbone, self.source, s.classes, s.chain, tap=tap, rows=rows, **options)
 
     def guided(self, guidance: Guidance, reference: Reference | None = None) -> Guided:
         guidance = guidance.resolved(self.sampler.backbone)
-        shift = guidance.prepare(self.sampler.backbone, reference or self.reference())
+        s = self.sampler
+        reference = reference or Reference.of(guidance, s.backbone, self.source, s.classes, s.chain, rows=3)
+        shift = guidance.prepare(s.backbone, reference)
         return Guided(shift=shift, tap=guidance.tap, interval=guidance.interval)
 
     def sample(self, units: Sequence[Unit], guided: Guided | Guidance | None = None, **changes: Any) -> Tensor:

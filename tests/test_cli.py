@@ -173,7 +173,7 @@ def test_dry_run_says_what_and_writes_nothing(model: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["images"] == 20
-    assert record["real_rows"] == 1 * 10 * 4  # one of three steps is guided: ten classes of four real images
+    assert record["real_rows"] == 1 * 10 * 8  # one of three steps is guided: ten classes of eight real images
     assert record["forwarded_rows"] == 3 * 50
     assert record["disk_bytes"] > 0
     assert not out.exists()
@@ -226,7 +226,7 @@ def test_train_then_distil_ones_own_folder(tmp_path: Path) -> None:
         (["digits:train", "--set", "guidance.kernel=lineer"], "did you mean 'linear'"),
         (["digits:train", "--set", "guidance.strenght=1"], "did you mean 'strength'"),
         (["digits:train", "--set", "sampling.stepz=1"], "did you mean 'steps'"),
-        (["digits:train", "--set", "guidance.reference_size=5000"], "5000 were asked for"),
+        (["digits:train", "--set", "guidance.reference_size=0"], "guidance.reference_size is 0; use 1 or more"),
         (["digits", "--ipc", "1"], "digits:train or digits:test"),
         (["nowhere", "--ipc", "1"], "nowhere"),
         (["digits:train", "--device", "cuda:99"], "cannot be used here"),
@@ -294,7 +294,7 @@ def test_the_card_says_how_the_set_was_made(model: str, tmp_path: Path) -> None:
 
 def test_a_dry_run_of_one_class_counts_that_class(model: str, tmp_path: Path) -> None:
     done = distil(model, tmp_path / "d", "--dry-run", "--json", "--only", "3", "--set", "run.chunk=2")
-    assert json.loads(done.stdout)["real_rows"] == 1 * 4
+    assert json.loads(done.stdout)["real_rows"] == 1 * 8
 
 
 def test_seed_and_seeds_contradict_each_other(model: str, tmp_path: Path) -> None:

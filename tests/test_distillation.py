@@ -176,9 +176,42 @@ def test_more_guided_channels_than_the_model_has_are_refused(model: str, tmp_pat
         open_job(config, tmp_path / "d")
 
 
-def test_features_beyond_memory_are_refused_with_what_to_type(
+# --- the reference cache ----------------------------------------------------------------------------------------------
+
+
+def test_a_reference_cache_pays_for_the_next_seed_and_ipc_and_changes_no_byte(model: str, tmp_path: Path) -> None:
+    data, cache = photos(tmp_path / "photos"), {"reference_cache": str(tmp_path / "cache")}
+    plain, first = make(data, model, tmp_path / "plain"), make(data, model, tmp_path / "first", **cache)
+    for name in NAMES:
+        assert pixels(plain, name) == pixels(first, name)
+    entries = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
+    assert entries
+    make(data, model, tmp_path / "other", **cache | {"ipc": 3, "seed": 7})
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")} == entries
+
+
+def test_a_cache_that_cannot_fit_is_refused_before_anything_is_computed(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dap.reference.FEATURE_BYTES", 1000)
-    with pytest.raises(ConfigError, match=r"guidance\.reference_size="):
-        make(photos(tmp_path / "photos"), model, tmp_path / "d")
+    data = photos(tmp_path / "photos")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 10))  # type: ignore[attr-defined]
+    with pytest.raises(StoreError, match=r"the reference cache needs .* GB .*guidance\.projection"):
+        make(data, model, tmp_path / "out", reference_cache=str(tmp_path / "cache"))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_few_real_images_stand_for_a_class_and_more_where_more_are_made(model: str, tmp_path: Path) -> None:
+    data = photos(tmp_path / "photos", count=20)
+
+    def used(ipc: int, **options: Any) -> tuple[int, ...]:
+        config = load_config(
+            data={"source": data}, backbone={"name": model}, guidance={"name": "dap", **options}, run={"ipc": ipc}
+        )
+        return open_job(config, tmp_path / "never").source.counts
+
+    assert used(2, reference_size=9) == (9, 9, 9)
+    assert used(3, reference_size=9) == (12, 12, 12)  # four for each image, where images couple
+    assert used(3, reference_size=9, repulsion=0.0) == (9, 9, 9)
+    assert used(2, reference_size=500) == (20, 20, 20)
+    assert used(2, reference_size=None) == (20, 20, 20)

@@ -192,7 +192,8 @@ def test_shift_is_the_finite_difference_of_the_energy(
 ) -> None:
     b = bench(exact, steps=3, real=3, micro_batch=2)
     guidance = Representativeness(gamma=1.0, kernel=kernel, power=power, repulsion=repulsion, pool=pool, tap="block.1")
-    reference, chosen, draw = b.reference(), units([1], 3), torch.Generator().manual_seed(0)
+    reference = b.reference(pooling=guidance.pooling)
+    chosen, draw = units([1], 3), torch.Generator().manual_seed(0)
     shift, condition = guidance.prepare(exact, reference), exact.condition([1] * 3)
     looked = []
 
@@ -200,7 +201,7 @@ def test_shift_is_the_finite_difference_of_the_energy(
         return features.flatten(1) if pool == "flatten" else features.mean(1)
 
     def energy(x: Tensor, step: Any) -> float:
-        real = rows(reference.features(1, step.index, step.t, "block.1"))
+        real = reference.features(1, step.index).double()
         return energy_by_hand(rows(exact.tap_features(x, step.t, condition, "block.1")), real, guidance)
 
     def checked(step: Any) -> Tensor:
@@ -264,7 +265,7 @@ def test_guidance_lowers_the_energy_it_descends(bench: Any, units: Any) -> None:
         b.sample(units([0], 3), guided)
     step, shift = kept[0]
     condition = b.sampler.backbone.condition([0] * 3)
-    real = reference.features(0, step.index, step.t, "block.1").flatten(1)
+    real = reference.features(0, step.index)
     near, far = (
         torch.cdist(b.sampler.backbone.tap_features(x, step.t, condition, "block.1").flatten(1), real).mean()
         for x in (step.x_t + shift, step.x_t)

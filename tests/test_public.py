@@ -34,6 +34,7 @@ FLAGS = {
         "guidance",
         "seed",
         "seeds",
+        "reference_cache",
         "only",
         "dry_run",
         "arch",

@@ -152,6 +152,9 @@ def distill(
     subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
+    reference_cache: Annotated[
+        str | None, typer.Option(help="Keep real images' features here for the next IPC, strength or seed")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16  [default: fp32]")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile of the model's blocks")] = None,
     device: Device = None,
@@ -171,7 +174,7 @@ def distill(
                 name=backbone, arch=arch, vae=vae, prompt=prompt, dtype=dtype, compile=compile_, device=device
             ),
             "guidance": given(name=guidance),
-            "run": given(ipc=ipc, seed=seed),
+            "run": given(ipc=ipc, seed=seed, reference_cache=reference_cache),
         }
         if seed is not None and seeds is not None:
             raise typer.BadParameter("give --seed or --seeds, not both")

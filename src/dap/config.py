@@ -144,12 +144,14 @@ class RunConfig:
     """`[run]`: `ipc` images per class, `seed`; `chunk` images committed together, `micro_batch` rows per forward pass.
 
     None: by the model, on a CUDA GPU by its free memory; once, since it determines the last bits: kept with the plan.
+    reference_cache  directory where the real images' features are kept for the next IPC, strength or seed
     """
 
     ipc: int = 10
     seed: int = 0
     chunk: int | None = None
     micro_batch: int | None = None
+    reference_cache: str | None = None
 
     def __post_init__(self) -> None:
         fits = 1 <= self.ipc <= 5000

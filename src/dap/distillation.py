@@ -23,14 +23,15 @@ from dap.config import Config, as_record, digest, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
 from dap.guidance import Guidance, load_guidance
-from dap.memory import Thrift, enough_memory, reference_rows
+from dap.memory import Thrift, enough_memory
 from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.record import versions
 from dap.reference import Reference
-from dap.resolution import backbone_of, real_images, resolved, sampler_of
+from dap.resolution import backbone_of, real_images, reference_of, reference_size, resolved, sampler_of
 from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
+from dap.support import pool, supporting
 from dap.types import Chunk
 
 
@@ -59,26 +60,15 @@ class Job:
     source: Source
     backbone: Backbone
     guidance: Guidance | None
+    reference: Reference | None
     sampler: Sampler
     chunks: tuple[Chunk, ...]
     record: dict[str, Any]
 
     @cached_property
-    def reference(self) -> Reference:
-        """The real images, seen through this job's backbone and chain."""
-        return Reference(
-            self.backbone,
-            self.source,
-            self.sampler.classes,
-            self.sampler.chain,
-            seed=self.config.run.seed,
-            rows=reference_rows(self.backbone.device, self.sampler.micro_batch),
-        )
-
-    @cached_property
     def guided(self) -> Guided | None:
         """The guidance, ready for the loop."""
-        if self.guidance is None:
+        if self.guidance is None or self.reference is None:
             return None
         shift = self.guidance.prepare(self.backbone, self.reference)
         return Guided(shift=shift, tap=self.guidance.tap, interval=self.guidance.interval)
@@ -102,7 +92,9 @@ class Job:
         missing = store.missing(self.chunks if chunks is None else chunks)
         total = store.planned
         made = total - sum(len(chunk.units) for chunk in store.missing())
-        thrift = Thrift(self.sampler, self.guided, None if self.guidance is None else self.reference)
+        if self.reference is not None and self.reference.bank is not None and missing:
+            self.reference.bank.prepare()
+        thrift = Thrift(self.sampler, self.guided, self.reference)
         for number, chunk in enumerate(missing):
             began, state, told = time.perf_counter(), None, len(thrift.notes)
             for state in thrift.sample(chunk, self._start(chunk)):
@@ -152,11 +144,20 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     if guidance is not None:
         guidance = guidance.resolved(backbone)
-        limit = getattr(guidance, "reference_size", None)
-        source = real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
+        size = reference_size(guidance, config.run.ipc)
+        source = pool(real_images(source, config, backbone), size).checked(data.on_bad_image, on_check)
+        source = supporting(source, size)
     out = Path(out).expanduser()
     config = resolved(config, backbone, out)
     sampler = sampler_of(config, backbone, classes, source.class_names)
+    reference = None
+    if guidance is not None:
+        reference = reference_of(config, backbone, guidance, sampler, source)
+        if hasattr(guidance, "decided"):
+            guidance = guidance.decided(reference)
+            reference = reference_of(config, backbone, guidance, sampler, source)
+    if reference is not None and guidance is not None and reference.bank is not None:
+        reference.bank.check_room(*reference.bytes_on_disk(guidance.interval))
     record = _record(config, source, backbone, guidance, classes)
     couples = guidance is not None and guidance.couples
     chunks = plan_chunks(
@@ -167,7 +168,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         whole_classes=couples,
         done=Store.check(out, record),
     )
-    return Job(config, out, source, backbone, guidance, sampler, chunks, record)
+    return Job(config, out, source, backbone, guidance, reference, sampler, chunks, record)
 
 
 def distill(config: Config, out: str | Path, progress: Callable[[Event], None] | None = None) -> dict[str, Any]:

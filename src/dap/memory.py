@@ -101,6 +101,7 @@ class Thrift:
             self.notes.append(f"out of memory: micro-batch {size // 2} instead of {size}; last bits may differ")
             if self.reference is not None:
                 self.reference.rows = reference_rows(self.sampler.backbone.device, size // 2)
+                self.reference.bank = None  # what it keeps was computed with more rows, and their last bits
         else:
             raise SamplingError(_said("one row of one forward pass", reason))
         if torch.cuda.is_available():

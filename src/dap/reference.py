@@ -1,26 +1,37 @@
 """`Reference`: the real images' features at (class, timestep), the other half of DAP's distance.
 
-They do not depend on the synthetic images, so they are extracted once per class and step for all images in lock step,
-with an early exit at the tap, in forwards of a fixed number of rows. Real images are noised to the step's level; image
-j's noise at step i is row j of a generator seeded by (run seed, class name, step).
+They do not depend on the synthetic images, so they are extracted once for all images in lock step, with an early exit
+at the tap, in forwards of a fixed number of rows, and may be kept on disk (`dap.bank`). Three things make them cheap,
+each measured in docs/guidance.md against the mean over the noise, which is what guidance needs:
+
+* balanced noise: the second half of a class's rows has the first half's noise with its sign turned round (antithetic),
+  and the first half's are orthogonal to each other. 96 support points noised so come nearer to the mean than the whole
+  class with independent noise;
+* anchors: a row keeps its noise at all steps, so its features change smoothly with t; they are computed about every 80
+  timesteps and in between taken on the straight line;
+* half precision, kept on disk or not: a cache never changes a bit.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
+from dap.bank import Bank
 from dap.data import Source
-from dap.errors import ConfigError
+from dap.guidance.base import acts
+from dap.pooling import Pooling
 
-FEATURE_BYTES = 8 * 10**9  # of one class at one step, all of which the energy needs at once
-KEPT_BYTES = 2 * 10**9  # of encoded classes: a chunk's own are asked for again at every step
+PART_BYTES = 10**9  # one class at one step: a larger one comes in parts, extracted again at every step
+KEPT_BYTES = 4 * 10**9  # anchors, and as much again of encoded classes: both are asked for again at the next step
 
 
 class Reference:
@@ -28,8 +39,12 @@ class Reference:
 
     source   images in the backbone's size and mode, already checked; all of a class are used
     classes  classes[label] is the backbone's index of the dataset's class
-    rows     most images of one forward pass; a class is cut into equal parts
-    bank     features kept in memory for the next set of the same seed, up to `bank_bytes`; empty and off by default
+    tap, pooling  the layer, and how its output becomes rows
+    spacing  training timesteps between anchors, about; 0: every step for itself
+    ipc      synthetic images of a class, for a guidance that divides the real ones among them
+    seed     of the noise, not of the run: sets of several seeds share the features
+    rows     most images of one forward pass; a class is cut into equal forwards
+    bank     where features are kept, or None
     """
 
     def __init__(
@@ -39,60 +54,165 @@ class Reference:
         classes: Sequence[int],
         chain: Chain,
         *,
-        seed: int,
+        tap: str,
+        pooling: Pooling | None = None,
+        spacing: int = 0,
+        ipc: int = 1,
+        seed: int = 0,
         rows: int,
+        bank: Bank | None = None,
     ) -> None:
         self.backbone, self.source, self.classes, self.chain = backbone, source, tuple(classes), chain
-        self.seed, self.rows = seed, rows
+        self.tap, self.pooling, self.spacing = tap, pooling or Pooling(), spacing
+        self.ipc, self.seed, self.rows, self.bank = ipc, seed, rows, bank
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
-        self.bank: dict[tuple[int, int, str], Tensor] = {}
-        self.bank_bytes = 0
         self._latents: OrderedDict[int, Tensor] = OrderedDict()
-        self._last: tuple[tuple[int, int, str], Tensor] | None = None
+        self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+
+    @classmethod
+    def of(
+        cls,
+        guidance: Any,
+        backbone: Backbone,
+        source: Source,
+        classes: Sequence[int],
+        chain: Chain,
+        *,
+        ipc: int = 1,
+        seed: int = 0,
+        rows: int,
+    ) -> Reference:
+        """As a guidance wants it: its tap, and its `pooling` and `reference_spacing` where it has these."""
+        return cls(
+            backbone,
+            source,
+            classes,
+            chain,
+            tap=guidance.tap if guidance.tap in backbone.taps() else backbone.default_tap,
+            pooling=getattr(guidance, "pooling", None),
+            spacing=getattr(guidance, "reference_spacing", 0),
+            ipc=ipc,
+            seed=seed,
+            rows=rows,
+        )
 
     def count(self, label: int) -> int:
         """N, the real images of a class."""
         return self.source.counts[label]
 
-    def features(self, label: int, index: int, t: int, tap: str) -> Tensor:
-        """Features [N, tokens, width] of all real images of a class, noised to t, at step `index` of the chain."""
-        key = (label, index, tap)
-        if key in self.bank:
-            return self.bank[key]
-        if self._last is None or self._last[0] != key:
-            self._last = (key, self._extract(label, index, t, tap))
-            if sum(f.nbytes for f in self.bank.values()) + self._last[1].nbytes <= self.bank_bytes:
-                self.bank[key] = self._last[1]
-        return self._last[1]
+    def parts(self, label: int, index: int) -> Iterator[Tensor]:
+        """Rows [n, F], float32, of all real images of a class at step `index` of the chain.
 
-    def _extract(self, label: int, index: int, t: int, tap: str) -> Tensor:
-        x_0 = self.latents(label)
-        noise = torch.randn(x_0.shape, generator=self._generator(label, index)).to(x_0.device)
-        x_t = self.chain.noised(x_0, noise, t)
+        In one part where they take 1 GB or less, else in several, each step for itself: memory does not grow with N.
+        """
+        low, high, share = self.anchors(index)
+        here = self._anchor(label, low)
+        if here is None:
+            x_t, t = self._noised(label, index)
+            yield from (self._extract(label, t, part).float() for part in x_t.split(self._part_rows))
+        elif share == 0:
+            yield here.float()
+        else:
+            there = self._anchor(label, high)
+            yield here.float() if there is None else torch.lerp(here.float(), there.float(), share)
+
+    def features(self, label: int, index: int) -> Tensor:
+        """All parts together, [N, F]."""
+        return torch.cat(list(self.parts(label, index)))
+
+    def anchors(self, index: int) -> tuple[int, int, float]:
+        """The steps between which step `index` lies, and how far from the first, 0 .. 1, measured in timesteps."""
+        ts = self.chain.timesteps
+        stride = max(1, round(self.spacing * (len(ts) - 1) / max(1, ts[0] - ts[-1])))
+        low = index // stride * stride
+        high = min(low + stride, len(ts) - 1)
+        return low, high, (ts[low] - ts[index]) / (ts[low] - ts[high]) if high > low else 0.0
+
+    def all_anchors(self, interval: tuple[float, float]) -> list[int]:
+        """The steps whose features are needed inside a guidance's interval."""
+        count = len(self.chain.timesteps)
+        inside = [self.anchors(i) for i in range(count) if acts(interval, i, count)]
+        return sorted({low for low, _, _ in inside} | {high for _, high, share in inside if share})
+
+    def bytes_on_disk(self, interval: tuple[float, float]) -> tuple[int, int]:
+        """Entries of the bank for all classes, and the bytes of the largest one."""
+        entries = len(self.all_anchors(interval)) * len(self.classes)
+        return entries, 2 * self.row_numbers * max(self.source.counts)
+
+    def _anchor(self, label: int, index: int) -> Tensor | None:
+        """A class's rows at an anchor, in half precision: from memory, from the bank, or extracted; None: too many."""
+        key = (label, index)
+        if key not in self._kept:
+            rows = None if self.bank is None else self.bank.get(label, index)
+            if rows is None:
+                x_t, t = self._noised(label, index)
+                if len(x_t) > self.rows and len(x_t) > self._part_rows:
+                    return None
+                rows = self._extract(label, t, x_t)
+                if self.bank is not None:
+                    self.bank.put(label, index, rows)
+            self._kept[key] = rows.to(self.backbone.device)
+            while len(self._kept) > 2 and sum(x.nbytes for x in self._kept.values()) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _noised(self, label: int, index: int) -> tuple[Tensor, int]:
+        x_0, t = self.latents(label), self.chain.timesteps[index]
+        return self.chain.noised(x_0, self.noise(label, x_0), t), t
+
+    @cached_property
+    def row_numbers(self) -> int:
+        """F, the numbers of one row: asked of the backbone once."""
+        x = torch.zeros(1, *self.backbone.latent_shape, device=self.backbone.device)
+        condition = self.backbone.condition([self.classes[0]])
+        return self.pooling.rows(self.backbone.tap_features(x, 0, condition, self.tap)).shape[1]
+
+    @property
+    def _part_rows(self) -> int:
+        return max(self.rows, PART_BYTES // (4 * self.row_numbers))
+
+    def _extract(self, label: int, t: int, x_t: Tensor) -> Tensor:
+        """Rows [n, F] in half precision."""
         condition = self.backbone.condition([self.classes[label]])  # one row that all share: the class as such
-        parts: list[Tensor] = []
+        out = []
         for rows in x_t.tensor_split(-(-len(x_t) // self.rows)):
             self.on_extract(len(rows))
-            parts.append(self.backbone.tap_features(rows, t, condition, tap))
-            needed = parts[0][0].nbytes * len(x_0)
-            if needed > FEATURE_BYTES:
-                raise ConfigError(
-                    f"the features of {len(x_0)} real images at {tap} take {needed / 1e9:.0f} GB for each step; "
-                    f"use fewer: --set guidance.reference_size={int(len(x_0) * FEATURE_BYTES / needed)}"
-                )
-        return torch.cat(parts)
+            out.append(self.pooling.rows(self.backbone.tap_features(rows, t, condition, self.tap)))
+        return _halved(torch.cat(out))
 
     def latents(self, label: int) -> Tensor:
         """x_0 [N, C, H, W] of all real images of a class, encoded once and kept while its chunk is at work."""
         if label not in self._latents:
-            images = self.source.images(label)
-            parts = [self.backbone.encode(part.float() / 255) for part in images.split(self.rows)]
-            self._latents[label] = torch.cat(parts)
+            places = torch.arange(self.count(label)).split(self.rows)
+            images = (self.source.images(label, part.tolist()) for part in places)
+            self._latents[label] = torch.cat([self.backbone.encode(part.float() / 255) for part in images])
             while len(self._latents) > 1 and sum(x.nbytes for x in self._latents.values()) > KEPT_BYTES:
                 self._latents.popitem(last=False)
         self._latents.move_to_end(label)
         return self._latents[label]
 
-    def _generator(self, label: int, index: int) -> torch.Generator:
-        text = f"reference/{self.seed}/{index}/{self.source.class_names[label]}"
-        return torch.Generator().manual_seed(int.from_bytes(blake2b(text.encode(), digest_size=7).digest()))
+    def noise(self, label: int, x_0: Tensor) -> Tensor:
+        """Balanced noise [N, C, H, W] of a class's rows, the same at every step."""
+        text = f"reference/{self.seed}/{self.source.class_names[label]}"
+        draw = torch.Generator().manual_seed(int.from_bytes(blake2b(text.encode(), digest_size=7).digest()))
+        half = torch.randn((-(-len(x_0) // 2), x_0[0].numel()), generator=draw)
+        half = torch.cat([orthogonal(block) for block in half.split(min(half.shape[1], BLOCK))])
+        return torch.cat([half, -half])[: len(x_0)].view(x_0.shape).to(x_0)
+
+
+BLOCK = 256  # rows made orthogonal together, and never more than there are dimensions
+
+
+def orthogonal(rows: Tensor) -> Tensor:
+    """Rows [n, d], n <= d, turned to be orthogonal; their lengths stay. Of Gaussian rows: each is still Gaussian."""
+    directions, triangle = torch.linalg.qr(rows.T)
+    signs = triangle.diagonal().sign()  # the decomposition's own choice of sign is no draw
+    turned: Tensor = (directions * signs).T * rows.norm(dim=1, keepdim=True)
+    return turned
+
+
+def _halved(rows: Tensor) -> Tensor:
+    """Rows in half precision; in full where they do not fit into it."""
+    half = rows.half()
+    return half if bool(half.isfinite().all()) else rows

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dap.backbones import Backbone, open_backbone, read_prompts
-from dap.config import Config
+from dap.bank import Bank
+from dap.config import Config, as_record
 from dap.data import Source
 from dap.errors import ConfigError
-from dap.memory import choose_micro_batch
+from dap.guidance import Guidance
+from dap.memory import choose_micro_batch, reference_rows
+from dap.reference import Reference
 from dap.sampling import Sampler
 from dap.store import Store
 
@@ -51,14 +54,44 @@ def _variance(config: Config, backbone: Backbone) -> str:
     return "learned" if backbone.learned_variance and sampling.scheduler == "ddpm" else "fixed"
 
 
-def real_images(source: Source, config: Config, backbone: Backbone, limit: int | None) -> Source:
-    """The real images that the guidance sees, in the backbone's format."""
+def real_images(source: Source, config: Config, backbone: Backbone) -> Source:
+    """The real images as the guidance sees them, in the backbone's format."""
     source = source.with_format(size=backbone.image_size, mode=config.data.mode or backbone.image_mode)
     if source.mode != backbone.image_mode:
         raise ConfigError(f"data.mode is {source.mode!r}, but {backbone.name} works on {backbone.image_mode!r} images")
-    if limit is not None:
-        source = source.select(limit, config.run.seed)
     return source
+
+
+def reference_size(guidance: Guidance, ipc: int) -> int | None:
+    """How many real images of a class stand for it: what the guidance says, but four for each image that is coupled.
+
+    Images that are not coupled depend neither on each other nor on how many there are.
+    """
+    said: int | None = getattr(guidance, "reference_size", None)
+    return said if said is None or not guidance.couples else max(said, 4 * ipc)
+
+
+def reference_of(config: Config, backbone: Backbone, guidance: Guidance, sampler: Sampler, source: Source) -> Reference:
+    """The real images' features as the guidance wants them, kept in `[run] reference_cache` where that is named."""
+    rows = reference_rows(backbone.device, sampler.micro_batch)
+    seen = source, sampler.classes, sampler.chain
+    reference = Reference.of(guidance, backbone, *seen, ipc=config.run.ipc, rows=rows)
+    if config.run.reference_cache is not None and guidance.tap in backbone.taps():
+        prompts = getattr(backbone, "prompts", None)
+        identity = {
+            "weights": backbone.weights_digest(),
+            "prompts": None if prompts is None else prompts.record(),
+            "dtype": config.backbone.dtype,
+            "tap": reference.tap,
+            "pooling": as_record(reference.pooling),
+            "timesteps": list(sampler.chain.timesteps),
+            "classes": list(sampler.classes),
+            "images": source.digest,
+            "seed": reference.seed,
+            "rows": rows,
+        }
+        reference.bank = Bank(config.run.reference_cache, identity)
+    return reference
 
 
 def sampler_of(config: Config, backbone: Backbone, classes: tuple[int, ...], class_names: tuple[str, ...]) -> Sampler:

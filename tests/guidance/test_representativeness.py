@@ -1,6 +1,5 @@
 """The energy of a set: its formulas, its gradient where it is delicate, and the options of the guidance."""
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from dap.errors import BackboneError, ConfigError
 from dap.guidance import Representativeness
-from dap.guidance.representativeness import pooled, set_energy, unpooled
+from dap.guidance.energy import set_energy
 from dap.kernels import KERNELS, Kernel, distance, linear, make_kernel, rbf
 from dap.testing import tiny_dit
 
@@ -83,7 +82,7 @@ def test_repulsion_keeps_a_set_apart_that_the_pull_alone_collapses() -> None:
         s = t[:6].clone()
         guidance = Representativeness(gamma=1.0, repulsion=repulsion)
         for _ in range(200):
-            s = s - 0.02 * guidance.slope(s, t)
+            s = s - 0.02 * guidance.pull(s, [t])[0]
         return float(torch.pdist(s).mean())
 
     spread = float(torch.pdist(t).mean())
@@ -106,7 +105,7 @@ def test_slope_is_the_finite_difference_of_the_energy(name: str, power: int, rep
     def energy(at: Tensor) -> float:
         return float(set_energy(at - centre, t - centre, k, repulsion=repulsion, power=power))
 
-    slope, h = guidance.slope(s, t), 1e-6
+    slope, h = guidance.pull(s, [t])[0], 1e-6
     for i in range(3):
         for j in (0, 5):
             step = torch.zeros_like(s)
@@ -121,9 +120,9 @@ def test_slope_is_the_finite_difference_of_the_energy(name: str, power: int, rep
 def test_the_gradient_is_finite_where_points_coincide(name: str, power: int, repulsion: float) -> None:
     t = rows(6, seed=2, dtype=torch.float32)
     same = t[:1].expand(4, -1).clone()  # every image on the same real one
-    slope = replace(GAMMA, kernel=name, power=power, repulsion=repulsion).slope(same, t)
+    slope = replace(GAMMA, kernel=name, power=power, repulsion=repulsion).pull(same, [t])[0]
     assert torch.isfinite(slope).all()
-    alone = replace(GAMMA, kernel=name, power=power, repulsion=repulsion).slope(t[:1], t[:1])
+    alone = replace(GAMMA, kernel=name, power=power, repulsion=repulsion).pull(t[:1], [t[:1]])[0]
     assert torch.isfinite(alone).all()
     assert float(alone.abs().max()) < 1e-2  # on its only real image there is nothing to do
 
@@ -131,7 +130,7 @@ def test_the_gradient_is_finite_where_points_coincide(name: str, power: int, rep
 def test_coinciding_images_do_not_repel_each_other_but_are_still_pulled() -> None:
     t = rows(6, seed=2, dtype=torch.float32)
     same = rows(1, seed=3, dtype=torch.float32).expand(3, -1).clone()
-    pulled, coupled = (replace(GAMMA, repulsion=r).slope(same, t) for r in (0.0, 1.0))
+    pulled, coupled = (replace(GAMMA, repulsion=r).pull(same, [t])[0] for r in (0.0, 1.0))
     torch.testing.assert_close(coupled, pulled, rtol=1e-4, atol=1e-4)
     assert float(pulled.norm()) > 0.1
 
@@ -144,7 +143,7 @@ def test_features_far_from_the_origin_lose_nothing(name: str, power: int) -> Non
     s, t = (0.1 * rows(n, seed=n, dtype=torch.float32) for n in (4, 8))
     offset = torch.full((6,), 1024.0)  # norm 2508; the sums below are exact in float32 after rounding once
     s, t = ((x + offset) - offset for x in (s, t))
-    near, far = guidance.slope(s, t), guidance.slope(s + offset, t + offset)
+    near, far = guidance.pull(s, [t])[0], guidance.pull(s + offset, [t + offset])[0]
     torch.testing.assert_close(far, near, rtol=2e-3, atol=2e-3 * float(near.abs().max()))
 
 
@@ -152,34 +151,15 @@ def test_an_image_alone_has_the_slope_that_it_has_in_a_batch_bit_for_bit() -> No
     s, t = rows(7, 200, seed=1, dtype=torch.float32), rows(33, 200, seed=2, dtype=torch.float32)
     for name in sorted(KERNELS):
         guidance = replace(GAMMA, kernel=name)
-        batch = guidance.slope(s, t)
+        batch = guidance.pull(s, [t])[0]
         for i in range(7):
-            assert torch.equal(guidance.slope(s[i : i + 1], t)[0], batch[i]), name
-
-
-# --- pooling ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 4), (3, 4, 2, 5)])
-@pytest.mark.parametrize("pool", ["flatten", "mean"])
-def test_unpooled_is_the_transpose_of_pooled(shape: tuple[int, ...], pool: str) -> None:
-    """<pooled(f), v> = <f, unpooled(v)>: what the chain rule needs."""
-    draw = torch.Generator().manual_seed(0)
-    features = torch.randn(shape, generator=draw)
-    rows_ = pooled(features, pool)
-    assert rows_.shape == (3, math.prod(shape[1:]) if pool == "flatten" else 4)
-    v = torch.randn(rows_.shape, generator=draw)
-    back = unpooled(v, features, pool)
-    assert back.shape == features.shape
-    torch.testing.assert_close((rows_ * v).sum(), (features * back).sum())
-
-
-def test_pooled_features_are_float32() -> None:
-    assert pooled(torch.zeros(2, 3, 4, dtype=torch.float16), "flatten").dtype == torch.float32
-    assert pooled(torch.zeros(2, 3, 4, dtype=torch.bfloat16), "mean").dtype == torch.float32
+            assert torch.equal(guidance.pull(s[i : i + 1], [t])[0][0], batch[i]), name
 
 
 # --- length -----------------------------------------------------------------------------------------------------------
+
+
+NO_GAP = torch.zeros(2)
 
 
 class Moved:
@@ -192,7 +172,7 @@ class Moved:
 def test_a_vanishing_gradient_gives_a_vanishing_shift_and_not_nan() -> None:
     g_t = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
     step: Any = Moved()
-    shift = Representativeness(strength=0.5).scaled(g_t, step)
+    shift = Representativeness(strength=0.5).scaled(g_t, NO_GAP, step)
     assert torch.equal(shift[0], torch.zeros(1, 2, 2))
     assert float(shift[1].norm()) == pytest.approx(0.5 * 6)
 
@@ -201,8 +181,8 @@ def test_strength_does_not_see_the_gradients_length_and_gamma_does() -> None:
     g_t = torch.rand(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     step: Any = Moved()
     relative, absolute = Representativeness(strength=0.5), Representativeness(gamma=0.5)
-    torch.testing.assert_close(relative.scaled(1000 * g_t, step), relative.scaled(g_t, step))
-    torch.testing.assert_close(absolute.scaled(1000 * g_t, step), 1000 * absolute.scaled(g_t, step))
+    torch.testing.assert_close(relative.scaled(1000 * g_t, NO_GAP, step), relative.scaled(g_t, NO_GAP, step))
+    torch.testing.assert_close(absolute.scaled(1000 * g_t, NO_GAP, step), 1000 * absolute.scaled(g_t, NO_GAP, step))
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -223,6 +203,12 @@ def test_strength_does_not_see_the_gradients_length_and_gamma_does() -> None:
         ({"gamma": 1.0, "interval": (0.5, 0.5)}, "guidance.interval is [0.5, 0.5]"),
         ({"gamma": 1.0, "interval": (-0.1, 0.5)}, "guidance.interval is [-0.1, 0.5]"),
         ({"gamma": 1.0, "reference_size": 0}, "guidance.reference_size is 0"),
+        ({"gamma": 1.0, "projection": 0}, "guidance.projection is 0"),
+        ({"gamma": 1.0, "reference_spacing": -1}, "guidance.reference_spacing is -1"),
+        ({"gamma": 1.0, "reference": "clusters"}, "guidance.reference is 'clusters'; use 'class' or 'cluster'"),
+        ({"strength": "automatic"}, "guidance.strength is 'automatic'; use a number such as 0.3, or auto"),
+        ({"strength": "auto", "beyond": -1.0}, "guidance.beyond is -1.0"),
+        ({"strength": "auto", "reach": 0.0}, "guidance.reach is 0.0"),
     ],
 )
 def test_a_bad_option_is_named_with_its_value_and_what_would_work(options: dict[str, Any], said: str) -> None:
@@ -250,7 +236,7 @@ def test_the_tap_is_the_backbones_own_unless_named_and_must_exist() -> None:
 
 def test_a_bandwidth_of_ones_own_is_used() -> None:
     s, t = rows(2), rows(5, seed=2)
-    wide = replace(GAMMA, kernel="rbf", bandwidth=50.0).slope(s, t)
+    wide = replace(GAMMA, kernel="rbf", bandwidth=50.0).pull(s, [t])[0]
     leaf = s.clone().requires_grad_()
     k = partial(rbf, bandwidth=50.0)
     (expected,) = torch.autograd.grad(set_energy(leaf, t, k, repulsion=0.0, power=1), leaf)

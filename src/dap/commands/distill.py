@@ -133,8 +133,9 @@ def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     passes = sum(-(-len(chunk.units) // micro) for chunk in chunks)
     rows = passes * micro * len(taken) * (1 if job.sampler.cfg_scale == 1 else 2)
     real = 0
-    if job.guided is not None:
-        real = guided * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
+    if job.guided is not None and job.reference is not None:
+        anchors = [a for a in job.reference.all_anchors(job.guided.interval) if a >= taken[0]]
+        real = len(anchors) * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
     size = job.backbone.image_size**2 * (1 if job.backbone.image_mode == "L" else 3)
     disk = sum(len(c.units) for c in chunks) * (size + 1200)
     seconds = 0.0

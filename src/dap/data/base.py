@@ -110,6 +110,11 @@ class Source:
             if count < limit:
                 raise DataError(f"class {name!r} has {count} images, {limit} were asked for; ask for {count} or fewer")
 
+        return self.at_most(limit, seed)
+
+    def at_most(self, limit: int, seed: int) -> Source:
+        """Like `select`, but a class with fewer images keeps all it has."""
+
         def chosen(name: str, keys: tuple[str, ...]) -> tuple[str, ...]:
             picked = set(sorted(keys, key=lambda key: hashed(str(seed), name, key))[:limit])
             return tuple(key for key in keys if key in picked)

@@ -1,20 +1,25 @@
 """DAP: representativeness guidance with the diffusion model's own features (Su et al., ICLR 2026, eq. 6, 7, Alg. 1).
 
-For the I images s_i of a class and its N real images t_j, both as features at the same noise level, and D the distance
-that a kernel induces:
+With E the energy of a class's synthetic images to its real ones at the step's noise level (`dap.guidance.energy`):
 
-    E(S) = sum_i [ 1/N sum_j D(s_i, t_j)^p  -  lambda/2 * 1/(I-1) sum_{j != i} D(s_i, s_j)^p ]
-    g_t  = - dE / dx_t
-    x_{t-1} = x~_{t-1} + gamma * g_t                                            `gamma`, the paper's way
-    x_{t-1} = x~_{t-1} + r * |x~_{t-1} - x_t| / |g_t| * g_t   image by image   `strength` r, carries to other models
+    g_t     = - dE / dx_t
+    x_{t-1} = x~_{t-1} + gamma * g_t                                               `gamma`, the paper's way
+    x_{t-1} = x~_{t-1} + r * |x~_{t-1} - x_t| / |g_t| * g_t      image by image    `strength` r
+    x_{t-1} = x~_{t-1} + (E - E*) / |g_t|^2 * g_t                                  `strength` "auto"
 
-`power` p = 1 and `repulsion` lambda = 0 is the paper. lambda = 1 makes E, up to a constant, I/2 times the energy
-distance of the set to the class (p = 1) or I times the squared MMD of the kernel (p = 2), in the unbiased form: the set
-is pulled to the class as a whole instead of every image to the same centre. The second term is 0 at I = 1.
+"auto" is Polyak's step (1987): to first order it takes E down to E*, whatever the backbone, the layer, the kernel and
+the number of dimensions, and nothing once E is there. E* comes from the real images alone, at the same noise level:
+
+    E* = E_r - (1 + b) (E_r - E_s)     E_r: of I real images drawn at random, on average;  E_s: of I support points
+
+so b = 0 asks for a set as good as the best choice of real images, b = 1 (`beyond`) for twice that gain over chance. No
+image is moved farther than `reach` of its denoising step.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,15 +30,11 @@ from dap.backbones.base import Backbone
 from dap.config import require
 from dap.errors import BackboneError, unknown
 from dap.guidance.base import Shift
-from dap.kernels import (
-    SHIFT_INVARIANT,
-    TINY,
-    Kernel,
-    check_kernel_name,
-    distance,
-    make_kernel,
-    squared_distance,
-)
+from dap.guidance.clusters import cluster_weights
+from dap.guidance.energy import Energy
+from dap.guidance.taps import best_tap
+from dap.kernels import TINY, check_kernel_name
+from dap.pooling import Pooling
 from dap.types import Step
 
 if TYPE_CHECKING:
@@ -44,50 +45,76 @@ if TYPE_CHECKING:
 class Representativeness:
     """Options of the guidance; exactly one of `gamma` and `strength`.
 
-    tap         layer of the backbone, e.g. block.3; None: what the backbone recommends
+    tap         layer of the backbone, e.g. block.3; None: what the backbone recommends; "auto": `guidance.taps`
     kernel      linear, rbf, laplace, polynomial, cosine, or an import path package.module:name
     bandwidth   of rbf and laplace; None: the median distance of the class's real features, at each step
     pool        flatten (every token's features) or mean (their average over tokens)
+    projection  features by a random projection to so many numbers; None: all of them
     gamma       absolute step length along g_t (the paper: 1.0)
-    strength    step length as a share of the denoising step's own length, image by image
+    strength    step length as a share of the denoising step's own length, image by image; or "auto"
+    beyond      b of "auto": how far below the support points' energy, in units of their gain over chance
+    reach       of "auto": the largest share of the denoising step's length
     repulsion   lambda, 0 or more
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
-    reference_size  real images of a class that stand for it, a seeded random choice; None: all
+    reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
+    reference_size  real images of a class that stand for it, its support points (`dap.support`); None: all
+    reference_spacing  training timesteps between those at which real features are computed, about; 0: every step
     """
 
     tap: str | None = None
     kernel: str = "linear"
     bandwidth: float | None = None
     pool: str = "flatten"
+    projection: int | None = None
     gamma: float | None = None
-    strength: float | None = None
+    strength: float | str | None = None
+    beyond: float = 1.0
+    reach: float = 0.5
     repulsion: float = 0.0
     power: int = 1
     interval: tuple[float, float] = (0.0, 1.0)
+    reference: str = "class"
     reference_size: int | None = None
+    reference_spacing: int = 80
 
     def __post_init__(self) -> None:
         check_kernel_name(self.kernel)
+        one = (self.gamma is None) != (self.strength is None)
         require(
-            (self.gamma is None) != (self.strength is None),
+            one,
             f"guidance needs either gamma or strength, got gamma={self.gamma} and strength={self.strength}; "
-            "e.g. --set guidance.strength=0.3",
+            "e.g. --set guidance.strength=auto",
         )
-        require(self.scale >= 0, f"guidance gamma or strength is {self.scale}; use 0 (off) or more")
+        auto = self.strength == "auto"
+        require(
+            auto or not isinstance(self.strength, str),
+            f"guidance.strength is {self.strength!r}; use a number such as 0.3, or auto",
+        )
+        require(auto or self.scale >= 0, f"guidance gamma or strength is {self.scale}; use 0 (off) or more")
         require(self.pool in ("flatten", "mean"), f"guidance.pool is {self.pool!r}; use 'flatten' or 'mean'")
+        require(self.beyond >= 0, f"guidance.beyond is {self.beyond}; use 0 (as good as support points) or more")
+        require(self.reach > 0, f"guidance.reach is {self.reach}; use a number above 0")
         require(
             self.repulsion >= 0,
             f"guidance.repulsion is {self.repulsion}; use 0 (the paper) to 1 (energy distance)",
         )
         require(self.power in (1, 2), f"guidance.power is {self.power}; use 1 or 2")
-        require(
-            self.reference_size is None or self.reference_size >= 1,
-            f"guidance.reference_size is {self.reference_size}; use 1 or more, or leave it out for all real images",
-        )
+        known = ("class", "cluster")
+        require(self.reference in known, f"guidance.reference is {self.reference!r}; use 'class' or 'cluster'")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name in ("reference_size", "projection"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"guidance.{name} is {value}; use 1 or more, or leave it out for all")
         require(
             self.bandwidth is None or self.bandwidth > 0,
             f"guidance.bandwidth is {self.bandwidth}; use a number above 0",
+        )
+        require(
+            self.reference_spacing >= 0,
+            f"guidance.reference_spacing is {self.reference_spacing}; use 0 (every step) or more timesteps",
         )
         require(
             0 <= self.interval[0] < min(1, self.interval[1]),
@@ -96,8 +123,10 @@ class Representativeness:
 
     @property
     def scale(self) -> float:
-        """gamma or strength, whichever is set."""
-        return self.gamma if self.gamma is not None else self.strength or 0.0
+        """gamma or strength, whichever is set; 1 for "auto"."""
+        if self.strength == "auto":
+            return 1.0
+        return self.gamma if self.gamma is not None else float(self.strength or 0.0)
 
     @property
     def off(self) -> bool:
@@ -106,88 +135,86 @@ class Representativeness:
 
     @property
     def couples(self) -> bool:
-        """With repulsion the images of a class see each other."""
-        return self.repulsion > 0
+        """With repulsion the images of a class see each other; with clusters they share them out."""
+        return self.repulsion > 0 or self.reference == "cluster"
+
+    @property
+    def pooling(self) -> Pooling:
+        """How features become rows."""
+        return Pooling(pool=self.pool, projection=self.projection)
+
+    @property
+    def energy(self) -> Energy:
+        """E, with the options that shape it."""
+        return Energy(kernel=self.kernel, bandwidth=self.bandwidth, repulsion=self.repulsion, power=self.power)
 
     def resolved(self, backbone: Backbone) -> Representativeness:
         """With the backbone's recommended tap when none was named; BackboneError for a tap that it lacks."""
         tap = self.tap or backbone.default_tap
-        if tap not in backbone.taps():
-            raise BackboneError(unknown(f"tap of {backbone.name}", tap, backbone.taps()))
+        if tap != "auto" and tap not in backbone.taps():
+            raise BackboneError(unknown(f"tap of {backbone.name}", tap, backbone.taps()) + "; or auto")
         return replace(self, tap=tap)
+
+    def decided(self, reference: Reference) -> Representativeness:
+        """With the tap that the real images speak for, where it was left to them."""
+        return replace(self, tap=best_tap(reference, self.interval)) if self.tap == "auto" else self
 
     def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
         """The shift of a step; `reference` gives the real features of each class at the step's noise level."""
-        tap = self.resolved(backbone).tap
-        if tap is None:
-            raise AssertionError("resolved always names a tap")
+        weights: dict[int, Tensor] = {}
 
         def shift(step: Step) -> Tensor:
             if step.features is None:
                 raise AssertionError("the loop gives features to a guidance with a tap")
-            features = pooled(step.features, self.pool)
-            slope = torch.zeros_like(features)
-            for label, rows in rows_of_classes(step):
-                real = pooled(reference.features(label, step.index, step.t, tap), self.pool)
-                slope[rows] = self.slope(features[rows], real)
-            g_t = -step.pull_back(unpooled(slope, step.features, self.pool))
-            return self.scaled(g_t, step)
+            rows = self.pooling.rows(step.features)
+            slope, gap = torch.zeros_like(rows), rows.new_zeros(len(rows))
+            for label, where in rows_of_classes(step):
+                if self.reference == "cluster" and label not in weights:
+                    weights[label] = cluster_weights(reference.latents(label), reference.ipc)
+                chosen = [step.units[row].index for row in where]
+                w = weights[label][chosen] if label in weights else None
+                slope[where], gap[where] = self.pull(rows[where], reference.parts(label, step.index), w)
+            g_t = -step.pull_back(self.pooling.back(slope, step.features))
+            return self.scaled(g_t, gap, step)
 
         return shift
 
-    def slope(self, synthetic: Tensor, real: Tensor) -> Tensor:
-        """dE/dphi [I, F] at synthetic features [I, F] and real features [N, F], all float32."""
-        if self.kernel in SHIFT_INVARIANT:
-            centre = real.mean(0)
-            synthetic, real = synthetic - centre, real - centre
-        kernel = make_kernel(self.kernel, real, self.bandwidth)
+    def pull(self, synthetic: Tensor, parts: Iterable[Tensor], weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """dE/dphi [I, F] of one class's synthetic rows, and how far E is above E* [I] (0 unless "auto").
+
+        parts    the real rows [n, F] in parts, all float32
+        weights  [I, N] of the clustered reference
+        """
         # One by one where images do not couple: a matrix product's last bits depend on how many rows it has.
-        parts = [synthetic] if self.couples else synthetic.split(1)
-        return torch.cat([self._gradient(part, real, kernel) for part in parts])
+        sets = [synthetic] if self.couples else list(synthetic.split(1))
+        if self.strength != "auto":
+            return torch.cat(self.energy.slope(sets, parts, weights).slopes), synthetic.new_zeros(len(synthetic))
+        parts = iter(parts)
+        first = next(parts)
+        support = first[: len(sets[0])] if weights is None else first[weights[:, : len(first)].argmax(1)]
+        found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights)
+        best = found.energies[-1].mean()  # an image's share
+        chance = self.energy.expected(first, len(sets[0]), weights) / len(sets[0])
+        goal = chance - (1 + self.beyond) * (chance - best)
+        gaps = [(energy - goal).sum().expand(len(energy)) for energy in found.energies[:-1]]
+        return torch.cat(found.slopes[:-1]), torch.cat(gaps)
 
-    def _gradient(self, synthetic: Tensor, real: Tensor, kernel: Kernel) -> Tensor:
-        leaf = synthetic.detach().requires_grad_()
-        with torch.enable_grad():
-            energy = set_energy(leaf, real, kernel, repulsion=self.repulsion, power=self.power)
-        gradient: Tensor = torch.autograd.grad(energy, leaf)[0]
-        return gradient
-
-    def scaled(self, g_t: Tensor, step: Step) -> Tensor:
-        """gamma * g_t, or g_t at the relative length `strength`; [B, C, H, W]."""
+    def scaled(self, g_t: Tensor, gap: Tensor, step: Step) -> Tensor:
+        """The shift [B, C, H, W] along g_t, by gamma, by `strength`, or by Polyak's step from the gap [B]."""
         if self.gamma is not None:
             return self.gamma * g_t
         move = (step.x_prev - step.x_t).flatten(1).norm(dim=1)
         length = g_t.flatten(1).norm(dim=1).clamp_min(TINY)
-        scaled: Tensor = (self.scale * move / length).view(-1, 1, 1, 1) * g_t
-        return scaled
-
-
-def set_energy(synthetic: Tensor, real: Tensor, kernel: Kernel, *, repulsion: float, power: int) -> Tensor:
-    """E(S), a scalar, of synthetic features [I, F] to real ones [N, F]: the formula at the top of this file."""
-    metric = squared_distance if power == 2 else distance
-    energy = metric(kernel, synthetic, real).mean(1).sum()
-    count = len(synthetic)
-    if repulsion and count > 1:
-        apart = metric(kernel, synthetic, synthetic)
-        others = ~torch.eye(count, dtype=torch.bool, device=apart.device)
-        energy = energy - repulsion / 2 * (apart[others].sum() / (count - 1))
-    return energy
-
-
-def pooled(features: Tensor, pool: str) -> Tensor:
-    """Features [B, tokens, width] or [B, width, h, w] -> float32 rows [B, F]."""
-    if pool == "flatten":
-        return features.flatten(1).float()
-    return (features.mean(1) if features.dim() == 3 else features.mean((2, 3))).float()
-
-
-def unpooled(slope: Tensor, features: Tensor, pool: str) -> Tensor:
-    """dE/dpooled [B, F] -> dE/dfeatures in the shape of `features`."""
-    if pool == "flatten":
-        return slope.view(features.shape)
-    per_place = slope[:, None, :] if features.dim() == 3 else slope[:, :, None, None]
-    places = features.shape[1] if features.dim() == 3 else features.shape[2] * features.shape[3]
-    return (per_place / places).expand(features.shape)
+        if self.strength != "auto":
+            factor = self.scale * move / length
+        else:
+            square = length.square()
+            if self.couples:
+                for _, where in rows_of_classes(step):
+                    square[where] = square[where].sum()
+            factor = torch.minimum(gap.clamp_min(0) / square, self.reach * move / length)
+        shift: Tensor = factor.view(-1, 1, 1, 1) * g_t
+        return shift
 
 
 def rows_of_classes(step: Step) -> list[tuple[int, list[int]]]:

@@ -213,7 +213,7 @@ def check_guidance(guidance: Guidance, backbone: Backbone, images: int = 2, step
     labels = tuple(range(len(names)))
     sampler = Sampler(backbone=backbone, chain=chain, classes=labels, cfg_scale=1.0, cfg_channels="all", micro_batch=1)
     source = tiny_source(names, 4, backbone.image_size, backbone.image_mode)
-    shift = guidance.prepare(backbone, Reference(backbone, source, labels, chain, seed=0, rows=4))
+    shift = guidance.prepare(backbone, Reference.of(guidance, backbone, source, labels, chain, ipc=images, rows=4))
 
     def watched(step: Step) -> Tensor:
         before = [step.x_t.clone(), step.x_prev.clone()]

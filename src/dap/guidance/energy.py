@@ -1,0 +1,133 @@
+"""The energy of a set of synthetic images to the real images of their class, its gradient, and what a good set has.
+
+For I synthetic rows s_i, N real rows t_j, weights W [I, N] whose rows sum to 1, and D the distance a kernel induces:
+
+    E(S) = sum_i [ sum_j W_ij D(s_i, t_j)^p  -  lambda/2 * 1/(I-1) sum_{k != i} D(s_i, s_k)^p ]
+
+The second term is 0 at I = 1. W_ij = 1/N is the class as a whole; over cluster i alone it is the clustered reference.
+`power` p = 1 and `repulsion` lambda = 0 is the paper (DAP, eq. 7). lambda = 1 makes E, up to a constant, I/2 times the
+energy distance of the set to the class (p = 1) or I times the squared MMD of the kernel (p = 2), in the unbiased form.
+
+The first term is a sum over real rows, so they may come in parts: nothing grows with N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dap.kernels import SHIFT_INVARIANT, Kernel, distance, make_kernel, squared_distance
+
+
+def set_energy(synthetic: Tensor, real: Tensor, kernel: Kernel, *, repulsion: float, power: int) -> Tensor:
+    """E(S), a scalar, of synthetic rows [I, F] to real ones [N, F], all weighing alike: the formula above."""
+    metric = squared_distance if power == 2 else distance
+    energy = metric(kernel, synthetic, real).mean(1).sum()
+    count = len(synthetic)
+    if repulsion and count > 1:
+        apart = metric(kernel, synthetic, synthetic)
+        others = ~torch.eye(count, dtype=torch.bool, device=apart.device)
+        energy = energy - repulsion / 2 * (apart[others].sum() / (count - 1))
+    return energy
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Of each set: its rows' shares of E [I], which add up to it, and dE/ds [I, F]."""
+
+    energies: tuple[Tensor, ...]
+    slopes: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """The energy's options: `kernel` and `bandwidth` as in `dap.kernels`, `repulsion` lambda, `power` p (1 or 2)."""
+
+    kernel: str = "linear"
+    bandwidth: float | None = None
+    repulsion: float = 0.0
+    power: int = 1
+
+    def slope(self, sets: list[Tensor], parts: Iterable[Tensor], weights: Tensor | None = None) -> Slopes:
+        """Energies and gradients of several sets [I, F] to the same real rows, which come in parts [n, F], float32.
+
+        weights  [I, N] of sets of I rows; None: all real rows weigh alike. Sets do not see each other.
+        """
+        pulls, slopes, seen, frame = [torch.zeros(0)] * len(sets), [torch.zeros_like(s) for s in sets], 0, None
+        for part in parts:
+            frame = frame or self._frame(part)
+            here = None if weights is None else weights[:, seen : seen + len(part)].to(part)
+            for k, rows in enumerate(sets):
+                pull, slope = self._pull(frame, rows, part, here)
+                pulls[k], slopes[k] = pulls[k] + pull if seen else pull, slopes[k] + slope
+            seen += len(part)
+        if frame is None:
+            raise AssertionError("a class has real images")
+        share = seen if weights is None else 1
+        pushes = [self._push(frame, rows) for rows in sets]
+        return Slopes(
+            tuple(pull / share - push for pull, (push, _) in zip(pulls, pushes, strict=True)),
+            tuple(slope / share - push for slope, (_, push) in zip(slopes, pushes, strict=True)),
+        )
+
+    @torch.no_grad()
+    def expected(self, real: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
+        """E of `count` different rows drawn at random from the real ones [N, F] (row i by W_i), on average.
+
+        Estimated from the first 256 rows.
+        """
+        real = real[:SAMPLED]
+        frame = self._frame(real)
+        apart = self._apart(frame.kernel, real - frame.centre, real - frame.centre)
+        if weights is None:
+            typical = (apart.sum() - apart.diagonal().sum()) / max(1, len(real) * (len(real) - 1))
+            return count * typical * (1 - self.repulsion / 2 if count > 1 else 1)
+        w = weights[:, : len(real)].to(real)
+        w = w / w.sum(1, keepdim=True).clamp_min(1e-12)
+        pairs = w @ (apart - torch.diag(apart.diagonal())) @ w.T
+        pull = pairs.diagonal() / (1 - w.square().sum(1)).clamp_min(1e-12)  # two different rows of a cluster
+        push = (pairs.sum() - pairs.diagonal().sum()) / max(1, count - 1)
+        return pull.sum() - self.repulsion / 2 * push
+
+    def _frame(self, part: Tensor) -> _Frame:
+        # Squared norms of 1e5 drown a distance of 1e-1, so distances are taken from a point near the rows.
+        centre = part.mean(0) if self.kernel in SHIFT_INVARIANT else torch.zeros_like(part[0])
+        return _Frame(centre, make_kernel(self.kernel, part - centre, self.bandwidth))
+
+    def _apart(self, kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
+        return squared_distance(kernel, a, b) if self.power == 2 else distance(kernel, a, b)
+
+    def _pull(self, frame: _Frame, rows: Tensor, part: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Each row's sum of D^p to the real rows of a part [I], weighted, and its gradient."""
+        leaf = (rows - frame.centre).detach().requires_grad_()
+        with torch.enable_grad():
+            apart = self._apart(frame.kernel, leaf, part - frame.centre)
+            pull = (apart if weights is None else apart * weights).sum(1)
+            total = pull.sum()
+        return pull.detach(), torch.autograd.grad(total, leaf)[0]
+
+    def _push(self, frame: _Frame, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row's share of the repulsion [I], and its gradient."""
+        if not self.repulsion or len(rows) < 2:
+            return rows.new_zeros(len(rows)), torch.zeros_like(rows)
+        leaf = (rows - frame.centre).detach().requires_grad_()
+        others = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+        with torch.enable_grad():
+            apart = self._apart(frame.kernel, leaf, leaf)
+            push = self.repulsion / 2 * torch.where(others, apart, 0).sum(1) / (len(rows) - 1)
+            total = push.sum()
+        return push.detach(), torch.autograd.grad(total, leaf)[0]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where distances are taken from, and the kernel: both from the first real rows."""
+
+    centre: Tensor
+    kernel: Kernel
+
+
+SAMPLED = 256  # rows from which an average over pairs is estimated

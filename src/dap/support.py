@@ -1,0 +1,69 @@
+"""Support points: a few real images that stand for a class, chosen once before any sampling.
+
+The energy distance between m points and all N of them, with D the Euclidean distance,
+
+    2/(N m) sum_ij D(x_i, t_j)  -  1/m^2 sum_ik D(x_i, x_k)  -  1/N^2 sum_jl D(t_j, t_l),
+
+bounds how far averages over the m points are from averages over the class (Mak and Joseph 2018). Herding (Chen, Welling
+and Smola 2010) with the kernel that induces D, k = -D, picks them greedily, one after the other:
+
+    x_{m+1} = argmin_x  1/N sum_j D(x, t_j)  -  1/(m+1) sum_{i<=m} D(x, x_i)
+
+so the first n of m points are the n that would have been chosen alone. They are chosen on small pictures of the images,
+not on features: once, whatever the backbone, the noise level or the number of steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dap.data import Source
+
+SIDE = 16  # of the small pictures that images are compared by
+AT_ONCE = 256  # images decoded together: memory does not grow with their number
+POOL = 4  # times as many images as are chosen are compared, drawn at random: the cost does not grow with N either
+ORDERED = 256  # of a class that is used whole, so many come first, in the order of support points
+
+
+def support_points(rows: Tensor, count: int) -> list[int]:
+    """The indices of `count` of the rows [N, F], in the order of choice; ties go to the first. count <= N."""
+    apart = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    to_class, to_chosen = apart.mean(1), torch.zeros(len(rows))
+    chosen: list[int] = []
+    for m in range(count):
+        score = to_class - to_chosen / (m + 1)
+        score[chosen] = float("inf")
+        chosen.append(int(score.argmin()))
+        to_chosen += apart[:, chosen[-1]]
+    return chosen
+
+
+def small_pictures(images: Tensor) -> Tensor:
+    """uint8 [n, c, h, w] -> float rows [n, F]: averaged down to 16 px where they are larger."""
+    side = min(SIDE, images.shape[-1])
+    return F.adaptive_avg_pool2d(images.float() / 255, side).flatten(1)
+
+
+def pool(source: Source, count: int | None) -> Source:
+    """The images among which `count` a class are chosen: at most four times as many, drawn at random; None: all."""
+    return source if count is None else source.at_most(POOL * count, 0)
+
+
+def supporting(source: Source, count: int | None) -> Source:
+    """The source with only its support points: `count` images a class, all where there are fewer, in their order.
+
+    None keeps all images, 256 support points first. A class's choice does not depend on the other classes.
+    Raises: DataError for an image that cannot be read.
+    """
+    kept = []
+    for label, keys in enumerate(source.keys):
+        places = torch.arange(len(keys)).split(AT_ONCE)
+        rows = torch.cat([small_pictures(source.images(label, part.tolist())) for part in places])
+        first = support_points(rows, min(len(keys), ORDERED if count is None else count))
+        rest = [] if count is not None else sorted(set(range(len(keys))) - set(first))
+        kept.append(tuple(keys[i] for i in (*first, *rest)))
+    return replace(source, keys=tuple(kept))

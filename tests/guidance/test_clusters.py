@@ -1,0 +1,60 @@
+"""The clustered reference: every real image in one cluster, no cluster empty, the same every time."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from dap.errors import ConfigError
+from dap.guidance import Representativeness
+from dap.guidance.clusters import cluster_weights
+from dap.reference import Reference
+
+
+def test_every_image_is_in_one_cluster_and_rows_sum_to_one() -> None:
+    rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    weights = cluster_weights(rows, 6)
+    assert weights.shape == (6, 40)
+    assert torch.equal((weights > 0).sum(0), torch.ones(40))
+    torch.testing.assert_close(weights.sum(1), torch.ones(6))
+    assert torch.equal(weights, cluster_weights(rows, 6))
+
+
+def test_clouds_are_told_apart() -> None:
+    rows = torch.cat([torch.randn(10, 4) * 0.01 + 10 * k for k in range(3)])
+    members = {tuple(row.nonzero().flatten().tolist()) for row in cluster_weights(rows, 3)}
+    assert members == {tuple(range(10 * k, 10 * k + 10)) for k in range(3)}
+
+
+@pytest.mark.parametrize("distinct", [1, 2])
+def test_duplicates_leave_no_cluster_empty(distinct: int) -> None:
+    rows = torch.arange(distinct).repeat(6)[:6].float()[:, None]
+    weights = cluster_weights(rows, 4)
+    assert ((weights > 0).sum(1) >= 1).all()
+    assert torch.equal((weights > 0).sum(0), torch.ones(6))
+
+
+def test_fewer_images_than_clusters_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"3 real images of a class out among 5 .*guidance\.reference_size"):
+        cluster_weights(torch.randn(3, 2), 5)
+
+
+@pytest.mark.parametrize("strength", [0.3, "auto"])
+@pytest.mark.parametrize("repulsion", [0.0, 1.0])
+def test_image_i_is_guided_by_cluster_i_alone(strength: Any, repulsion: float, bench: Any, units: Any) -> None:
+    """An image's shift does not change when another cluster's real features do."""
+    b = bench(real=8, steps=3)
+    s = b.sampler
+    guidance = Representativeness(
+        strength=strength, repulsion=repulsion, reference="cluster", tap="block.1", interval=(0.0, 0.9)
+    )
+    assert guidance.couples
+    reference = Reference.of(guidance, s.backbone, b.source, s.classes, s.chain, ipc=2, rows=8)
+    assert torch.isfinite(b.sample(units([0, 1], 2), b.guided(guidance, reference))).all()
+    weights = cluster_weights(reference.latents(0), 2)
+    rows = torch.randn(2, 5, generator=torch.Generator().manual_seed(1))
+    real = torch.randn(8, 5, generator=torch.Generator().manual_seed(2))
+    other = torch.where(weights[1][:, None] > 0, real + 1, real)
+    slope, changed = (guidance.pull(rows, [features], weights)[0] for features in (real, other))
+    torch.testing.assert_close(slope[0], changed[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(slope[1], changed[1], rtol=1e-2)
