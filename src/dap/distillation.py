@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,10 @@ class Job:
         """The trajectory of one chunk; nothing is written."""
         return trajectory(self.sampler, chunk.units, self.guided, self._start(chunk))
 
+    def thrift(self) -> Thrift:
+        """Samples chunks, with less at once when memory runs out."""
+        return Thrift(self.sampler, self.guided, None if self.guidance is None else self.reference)
+
     def _start(self, chunk: Chunk) -> Start | None:
         """The images that the guidance gives to start from, when `[sampling] start` asks for them."""
         strength, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
@@ -102,10 +106,10 @@ class Job:
         missing = store.missing(self.chunks if chunks is None else chunks)
         total = store.planned
         made = total - sum(len(chunk.units) for chunk in store.missing())
-        thrift = Thrift(self.sampler, self.guided, None if self.guidance is None else self.reference)
+        thrift = self.thrift()
         for number, chunk in enumerate(missing):
             began, state, told = time.perf_counter(), None, len(thrift.notes)
-            for state in thrift.sample(chunk, self._start(chunk)):
+            for state in thrift.sample(chunk, partial(self._start, chunk)):
                 if state.index + 1 < state.count:
                     note, told = "; ".join(thrift.notes[told:]), len(thrift.notes)
                     yield Event(number, len(missing), state.index + 1, state.count, made, total, note)
@@ -155,10 +159,10 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         limit = getattr(guidance, "reference_size", None)
         source = real_images(source, config, backbone, limit).checked(data.on_bad_image, on_check)
     out = Path(out).expanduser()
-    config = resolved(config, backbone, out)
+    couples = guidance is not None and guidance.couples
+    config = resolved(config, backbone, out, source.class_names, couples)
     sampler = sampler_of(config, backbone, classes, source.class_names)
     record = _record(config, source, backbone, guidance, classes)
-    couples = guidance is not None and guidance.couples
     chunks = plan_chunks(
         source.class_names,
         config.run.ipc,
