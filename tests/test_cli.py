@@ -174,7 +174,7 @@ def test_dry_run_says_what_and_writes_nothing(model: str, tmp_path: Path) -> Non
     record = json.loads(done.stdout)
     assert record["images"] == 20
     assert record["real_rows"] == 1 * 10 * 8  # one of three steps is guided: ten classes of eight real images
-    assert record["forwarded_rows"] == 3 * 50
+    assert record["forwarded_rows"] == 3 * 20
     assert record["disk_bytes"] > 0
     assert not out.exists()
     said = distil(model, out, "--dry-run")

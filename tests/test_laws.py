@@ -365,9 +365,9 @@ def test_unguided_sampling_is_the_diffusers_pipeline(scheduler: str, cfg_scale: 
             result.prev_sample = torch.cat([result.prev_sample] * (len(sample) // n))
             return result
 
-    pipe = DiTPipeline(
-        backbone.transformer, backbone.vae, Fed.from_config({**backbone.schedule, "timestep_spacing": "linspace"})
-    )
+    # ddim as the pipeline stands; ddpm over the original DiT's timesteps
+    spacing = {"timestep_spacing": "linspace"} if scheduler == "ddpm" else {}
+    pipe = DiTPipeline(backbone.transformer, backbone.vae, Fed.from_config({**backbone.schedule, **spacing}))
     pipe.set_progress_bar_config(disable=True)
     given = pipe(
         [unit.label for unit in chosen],
@@ -395,10 +395,18 @@ def test_numbers_that_are_not_finite_name_the_image_and_the_step(bench: Any, uni
     with pytest.raises(SamplingError, match=re.escape("image 1:1 is not finite after step 3 of 5")) as caught:
         b.sample(units([0, 1], 3), Guided(shift=shift, tap=None, interval=(0.0, 1.0)))
     assert "lower guidance.strength" in str(caught.value)
+    assert "bf16" not in str(caught.value)
     backbone = tiny_dit()
     backbone.transformer.proj_out_2.bias.data.fill_(float("inf"))
     with pytest.raises(SamplingError, match=r"image 0:0 .* step 1 of 4 .*2 of 2 images.*check the checkpoint"):
         bench(backbone).sample(units([0], 2))
+    with pytest.raises(SamplingError, match=r"step 1 of 4 .*check the checkpoint"):  # and not the guidance
+        bench(backbone).sample(units([0], 2), SET)
+    for guidance in (None, SET):  # what fp16 cannot hold is no fault of the guidance
+        with pytest.raises(SamplingError, match=r"use --dtype bf16, whose range is that of fp32$"):
+            bench(backbone, dtype="fp16").sample(units([0], 2), guidance)
+    with pytest.raises(SamplingError, match=r"use --dtype bf16, .* or lower guidance.strength"):
+        b.sample(units([0, 1], 3), Guided(shift=shift, tap=None, interval=(0.0, 1.0)), dtype="fp16")
 
 
 # --- the contracts hold for what ships --------------------------------------------------------------------------------

@@ -11,24 +11,34 @@ import torch
 from torch import Tensor
 
 from dap import memory, resolution
+from dap.commands.distill import dry
 from dap.config import load_config
 from dap.distillation import Job, open_job
-from dap.errors import SamplingError, StoreError
+from dap.errors import SamplingError, StoreError, out_of_memory
 from dap.guidance import Representativeness
-from dap.memory import Thrift, choose_micro_batch
+from dap.memory import Thrift, choose_micro_batch, enough_memory
+from dap.plan import plan_chunks
+from dap.resolution import resolved
 from dap.sampling import Start, trajectory
 from dap.store import Store
 from dap.testing import tiny_dit
 from dap.types import Chunk, Prediction
 
 SET = Representativeness(strength=0.3, repulsion=1.0)
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    MemoryError("Unable to allocate 7.28 PiB"),
+]
 
 
 class Small:
     """A backbone on a device whose memory holds `rows` rows of a forward pass and the graphs of `graphs` rows."""
 
-    def __init__(self, backbone: Any, rows: int, graphs: int = 10**9) -> None:
+    def __init__(self, backbone: Any, rows: int, graphs: int = 10**9, error: Exception | None = None) -> None:
         self._inner, self.rows, self.graphs, self.refused = backbone, rows, graphs, []
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
         self.held: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -37,7 +47,7 @@ class Small:
     def _check(self, rows: int) -> None:
         if rows > self.rows:
             self.refused.append(rows)
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore")
+            raise self.error
 
     def predict(self, x: Tensor, t: int, condition: Tensor, tap: str | None = None) -> Prediction:
         self._check(len(x))
@@ -51,7 +61,7 @@ class Small:
         return given
 
     def tap_features(self, x: Tensor, t: int, condition: Tensor, tap: str) -> Tensor:
-        self._check(int(len(x) / memory.REFERENCE_ROWS["cpu"]))
+        self._check(len(x) // 2)
         return self._inner.tap_features(x, t, condition, tap)
 
 
@@ -60,6 +70,39 @@ def last(thrift: Thrift, chunk: Chunk) -> Tensor:
 
 
 # --- running out ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+def test_every_device_has_its_own_way_to_say_it(error: Exception, bench: Any, units: Any) -> None:
+    assert out_of_memory(error)
+    b = bench(Small(tiny_dit(), rows=2, error=error), micro_batch=4)
+    thrift = Thrift(b.sampler, None, None)
+    last(thrift, Chunk(0, tuple(units([0], 2))))
+    assert thrift.sampler.micro_batch == 2
+    with pytest.raises(SamplingError, match="not enough memory for thinking"), enough_memory("thinking"):
+        raise error
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    for error in (RuntimeError("shape '[2]' is invalid"), ValueError("out of memory"), KeyError("DefaultCPUAllocator")):
+        assert not out_of_memory(error)
+    with pytest.raises(RuntimeError, match="shape"), enough_memory("thinking"):
+        raise RuntimeError("shape '[2]' is invalid")
+
+
+def test_encoding_the_images_to_start_from_is_tried_again_with_less(bench: Any, units: Any) -> None:
+    b = bench(tiny_dit(), micro_batch=4)
+    thrift, sizes = Thrift(b.sampler, None, None), []
+
+    def start() -> Start:
+        sizes.append(thrift.sampler.micro_batch)
+        if sizes[-1] > 1:
+            raise torch.OutOfMemoryError("no room to encode")
+        return Start(x_0=torch.zeros(2, 1, 8, 8), strength=0.5)
+
+    states = list(thrift.sample(Chunk(0, tuple(units([0], 2))), start))
+    assert sizes == [4, 2, 1]
+    assert [state.index for state in states] == [2, 3]
 
 
 @pytest.mark.parametrize("guidance", [None, SET])
@@ -100,7 +143,7 @@ def test_it_starts_again_from_the_same_images(bench: Any, units: Any) -> None:
     chosen = units([0, 1], 2)
     start = Start(x_0=torch.full((4, 1, 8, 8), 0.5), strength=0.5)
     b = bench(Small(tiny_dit(), rows=2), micro_batch=4)
-    *_, state = Thrift(b.sampler, None, None).sample(Chunk(0, tuple(chosen)), start)
+    *_, state = Thrift(b.sampler, None, None).sample(Chunk(0, tuple(chosen)), lambda: start)
     *_, roomy = trajectory(bench(tiny_dit(), micro_batch=2).sampler, chosen, None, start)
     assert torch.equal(state.x, roomy.x)
 
@@ -177,6 +220,17 @@ def test_the_marker_says_so_the_plan_stays_and_the_user_is_told(job: Any, tmp_pa
     assert [row["seed"] for row in same[0]] == [row["seed"] for row in same[1]]
 
 
+def test_a_dry_run_counts_with_the_rows_that_fit(job: Any, tmp_path: Path) -> None:
+    made = job(tmp_path / "d", rows=2, micro_batch=4)
+    record, text = dry(made, made.chunks)
+    assert record["notes"] == ["out of memory: micro-batch 2 instead of 4; last bits may differ"]
+    assert record["forwarded_rows"] == 2 * 2 * 3 * 2  # steps x chunks x passes of 5 images x rows
+    assert "2 rows a pass" in text
+    assert record["notes"][0] in text
+    roomy = job(tmp_path / "d", rows=50, micro_batch=4)
+    assert "notes" not in dry(roomy, roomy.chunks)[0]
+
+
 def test_running_out_while_decoding_is_one_line(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = job(tmp_path / "d", rows=50)
 
@@ -193,7 +247,7 @@ def test_a_micro_batch_from_free_memory_is_chosen_once(
 ) -> None:
     """The first run sees room for 25 rows, the second for 5: it goes on with 25, as the plan says."""
     chosen = iter([25, 5])
-    monkeypatch.setattr("dap.resolution.choose_micro_batch", lambda backbone: next(chosen))
+    monkeypatch.setattr("dap.resolution.choose_micro_batch", lambda backbone, chunks: next(chosen))
     first = job(tmp_path / "d", rows=50)
     assert first.sampler.micro_batch == 25
     next(first.render())  # the plan is written before the first step is done
@@ -218,24 +272,47 @@ class OnCuda:
 
 @pytest.mark.parametrize(
     ("free", "expected"),
-    [(10**12, 50), (50 * 12 * 10**8 / 0.8 + 1, 50), (40e9, 25), (20e9, 10), (3e9, 2), (1e9, 1), (0, 1)],
+    [(10**12, 50), ((50 * 8e8 + 16e8) / 0.8 + 1, 50), (40e9, 25), (20e9, 17), (4.1e9, 2), (1e9, 1), (0, 1)],
 )
 def test_the_micro_batch_is_what_fits_into_free_memory(
     free: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1 GB of weights at work, 0.8 GB a row with its graph, 0.1 GB a real image without: 1.2 GB a row in all."""
+    """1 GB of weights at work, 0.8 GB a row with its graph, 0.1 GB a real image without, 16 at a time."""
+    workspace = iter([4 * 10**9])  # what the very first pass leaves behind belongs to no row
+
+    def peak(backbone: Any, rows: int, graph: bool) -> int:
+        return int(next(workspace, 0) + 1e9 + rows * (8e8 if graph else 1e8))
+
     monkeypatch.setattr(memory, "_free", lambda device: int(free))
-    monkeypatch.setattr(memory, "_peak", lambda backbone, rows, graph: int(1e9 + rows * (8e8 if graph else 1e8)))
-    assert choose_micro_batch(OnCuda()) == expected
+    monkeypatch.setattr(memory, "_peak", peak)
+    assert choose_micro_batch(OnCuda(), [50] * 20) == expected
 
 
-def test_without_room_to_try_it_is_one_and_off_the_gpu_it_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_without_room_to_try_it_is_one_and_off_the_gpu_it_is_the_models(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any, **__: Any) -> int:
-        raise torch.OutOfMemoryError
+        raise error
 
     monkeypatch.setattr(memory, "_peak", full)
-    assert choose_micro_batch(OnCuda()) == 1
-    assert choose_micro_batch(tiny_dit()) == 50
+    assert choose_micro_batch(OnCuda(), [50]) == 1
+    assert choose_micro_batch(tiny_dit(), [50]) == 50
+
+
+@pytest.mark.parametrize("couples", [True, False])
+@pytest.mark.parametrize("ipc", [1, 7, 10, 20, 30, 47, 50, 51, 99, 100])
+def test_few_rows_are_padding_whatever_the_images_per_class(ipc: int, couples: bool, tmp_path: Path) -> None:
+    """Ten classes, chunks of 50, room for 50 rows: at a fixed 50, IPC 1 would forward 5 rows an image."""
+    names = [f"c{k}" for k in range(10)]
+    config = resolved(load_config(run={"ipc": ipc}), tiny_dit(), tmp_path, names, couples)
+    size = config.run.micro_batch or 0
+    plan = plan_chunks(names, ipc, 0, chunk=config.run.chunk or 0, whole_classes=couples)
+    passes = [-(-len(chunk.units) // size) for chunk in plan]
+    assert sum(passes) * size <= 1.1 * 10 * ipc
+    assert size >= 10 or ipc < 10
+    named = load_config(run={"ipc": ipc, "micro_batch": 50})
+    assert resolved(named, tiny_dit(), tmp_path, names, couples).run.micro_batch == 50
 
 
 def test_the_loop_itself_lets_it_through(bench: Any, units: Any) -> None:

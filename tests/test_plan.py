@@ -73,6 +73,12 @@ def test_an_image_does_not_depend_on_the_other_classes() -> None:
     assert alone[0].units[0].seed == next(u.seed for c in both for u in c.units if (u.label, u.index) == (1, 0))
 
 
+def test_a_class_too_large_for_a_chunk_is_cut_evenly() -> None:
+    for ipc, chunk, sizes in ((51, 50, [26, 25]), (100, 50, [50, 50]), (7, 3, [3, 3, 1]), (5, 4, [3, 2])):
+        plan = plan_chunks(["a", "b"], ipc, 0, chunk=chunk, whole_classes=False)
+        assert [len(c.units) for c in plan] == sizes * 2
+
+
 def test_only_finds_the_chunks_of_a_class_and_of_an_image() -> None:
     plan = plan_chunks(["a", "b", "c"], 5, 0, chunk=2, whole_classes=False)
     assert [c.id for c in only(plan, 1)] == [3, 4, 5]

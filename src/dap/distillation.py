@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,10 @@ class Job:
         """The trajectory of one chunk; nothing is written."""
         return trajectory(self.sampler, chunk.units, self.guided, self._start(chunk))
 
+    def thrift(self) -> Thrift:
+        """Samples chunks, with less at once when memory runs out."""
+        return Thrift(self.sampler, self.guided, self.reference)
+
     def _start(self, chunk: Chunk) -> Start | None:
         """The images that the guidance gives to start from, when `[sampling] start` asks for them."""
         strength, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
@@ -94,10 +98,10 @@ class Job:
         made = total - sum(len(chunk.units) for chunk in store.missing())
         if self.reference is not None and self.reference.bank is not None and missing:
             self.reference.bank.prepare()
-        thrift = Thrift(self.sampler, self.guided, self.reference)
+        thrift = self.thrift()
         for number, chunk in enumerate(missing):
             began, state, told = time.perf_counter(), None, len(thrift.notes)
-            for state in thrift.sample(chunk, self._start(chunk)):
+            for state in thrift.sample(chunk, partial(self._start, chunk)):
                 if state.index + 1 < state.count:
                     note, told = "; ".join(thrift.notes[told:]), len(thrift.notes)
                     yield Event(number, len(missing), state.index + 1, state.count, made, total, note)
@@ -148,7 +152,8 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         source = pool(real_images(source, config, backbone), size).checked(data.on_bad_image, on_check)
         source = supporting(source, size)
     out = Path(out).expanduser()
-    config = resolved(config, backbone, out)
+    couples = guidance is not None and guidance.couples
+    config = resolved(config, backbone, out, source.class_names, couples)
     sampler = sampler_of(config, backbone, classes, source.class_names)
     reference = None
     if guidance is not None:
@@ -159,7 +164,6 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     if reference is not None and guidance is not None and reference.bank is not None:
         reference.bank.check_room(*reference.bytes_on_disk(guidance.interval))
     record = _record(config, source, backbone, guidance, classes)
-    couples = guidance is not None and guidance.couples
     chunks = plan_chunks(
         source.class_names,
         config.run.ipc,

@@ -1,4 +1,4 @@
-"""How many rows go through one forward pass: chosen once from free memory, and fewer when it runs out all the same.
+"""How many rows go through one forward pass: chosen once from memory and plan, and fewer when it runs out all the same.
 
 The micro-batch determines the last bits of every image, so it is recorded with the plan and used again on resume. When
 memory runs out all the same, the chunk starts again from its seeds with less, and its marker says so.
@@ -6,44 +6,60 @@ memory runs out all the same, the chunk starts again from its seeds with less, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
-from dap.backbones.base import MICRO_BATCHES, Backbone, default_micro_batch
-from dap.errors import SamplingError
+from dap.backbones.base import MICRO_BATCH, Backbone, default_micro_batch
+from dap.errors import SamplingError, out_of_memory
 from dap.reference import Reference
 from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.types import Chunk
 
 SHARE = 0.8  # of the free memory; the rest is for what fragments
-# Micro-batches of real images in one forward pass: without gradient more fit on a GPU; a CPU is fastest in its cache.
-REFERENCE_ROWS = {"cpu": 1.5}
-REFERENCE_ROWS_ELSEWHERE = 4.0
+PASS_ROWS = 4  # what a forward pass costs besides its rows, in rows
 
 
-def reference_rows(device: torch.device, micro_batch: int) -> int:
-    """Real images of one forward pass, where synthetic ones take `micro_batch` rows."""
-    return max(1, int(REFERENCE_ROWS.get(device.type, REFERENCE_ROWS_ELSEWHERE) * micro_batch))
+def reference_rows(backbone: Backbone) -> int:
+    """Real images of one forward pass: by the model alone, so that sets of any IPC share their features' last bits.
 
-
-def choose_micro_batch(backbone: Backbone) -> int:
-    """Rows of one forward pass when the user names none: on a CUDA GPU what fits into its free memory, at most 50.
-
-    Elsewhere by the model alone. One row and two are tried with a graph to the default tap, as guidance needs it.
+    Without gradient more fit into a GPU; a CPU is fastest in its cache.
     """
-    if backbone.device.type != "cuda":
-        return default_micro_batch(backbone)
+    rows = default_micro_batch(backbone)
+    return max(1, rows * 3 // 2) if backbone.device.type == "cpu" else max(16, 4 * rows)
+
+
+def choose_micro_batch(backbone: Backbone, chunks: Sequence[int]) -> int:
+    """Rows of one forward pass when the user names none: of the numbers that fit, the one cheapest for this plan.
+
+    chunks  images of each chunk
+    Every pass runs at the same number of rows, short ones padded, so what does not divide the chunks is paid for.
+    """
+    fits = _fitting(backbone) if backbone.device.type == "cuda" else default_micro_batch(backbone)
+    cost = {}
+    for size in range(1, fits + 1):
+        passes = sum(-(-images // size) for images in chunks)
+        cost[size] = passes * (size + PASS_ROWS)
+    return min(cost, key=lambda size: (cost[size], -size))
+
+
+def _fitting(backbone: Backbone) -> int:
+    """The most rows that fit into the free memory of a CUDA GPU, 1 to MICRO_BATCH.
+
+    One row and two are tried with a graph to the default tap, as guidance needs it.
+    """
     try:
+        _peak(backbone, 1, graph=True)  # the first pass allocates what all share, e.g. the workspace of cuBLAS
         one, two = (_peak(backbone, rows, graph=True) for rows in (1, 2))
         plain = _peak(backbone, 2, graph=False) - _peak(backbone, 1, graph=False)
-    except torch.OutOfMemoryError:
-        return 1
-    each = max(1, two - one) + reference_rows(backbone.device, 1) * max(0, plain)
-    fits = int(SHARE * _free(backbone.device)) // each
-    return next((size for size in MICRO_BATCHES if size <= fits), 1)
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            return 1
+        raise
+    room = int(SHARE * _free(backbone.device)) - reference_rows(backbone) * max(0, plain)
+    return max(1, min(MICRO_BATCH, room // max(1, two - one)))
 
 
 def _peak(backbone: Backbone, rows: int, *, graph: bool) -> int:
@@ -78,16 +94,20 @@ class Thrift:
         self.sampler, self.guided, self.reference = sampler, guided, reference
         self.notes: list[str] = []
 
-    def sample(self, chunk: Chunk, start: Start | None = None) -> Iterator[State]:
+    def sample(self, chunk: Chunk, start: Callable[[], Start | None] = lambda: None) -> Iterator[State]:
         """The trajectory of a chunk, from its beginning again after each time that memory ran out.
+
+        start   gives the images to start from, if any: to encode them takes memory too
 
         Raises: SamplingError when not even one row fits.
         """
         while True:
             try:
-                yield from trajectory(self.sampler, chunk.units, self.guided, start)
+                yield from trajectory(self.sampler, chunk.units, self.guided, start())
                 return
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
                 reason = _first_line(error)
             self._less(len(chunk.units), reason)  # here, where the traceback no longer holds the tensors
 
@@ -100,7 +120,7 @@ class Thrift:
             self.sampler = replace(self.sampler, micro_batch=size // 2)
             self.notes.append(f"out of memory: micro-batch {size // 2} instead of {size}; last bits may differ")
             if self.reference is not None:
-                self.reference.rows = reference_rows(self.sampler.backbone.device, size // 2)
+                self.reference.rows = max(1, self.reference.rows // 2)
                 self.reference.bank = None  # what it keeps was computed with more rows, and their last bits
         else:
             raise SamplingError(_said("one row of one forward pass", reason))
@@ -113,7 +133,9 @@ def enough_memory(what: str) -> Iterator[None]:
     """Turns running out of memory while `what` into one line, where there is nothing left to halve."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         raise SamplingError(_said(what, _first_line(error))) from None
 
 

@@ -98,7 +98,7 @@ def _missing(
 
 
 def _fill(classes: Iterable[list[Unit]], chunk: int, whole_classes: bool) -> Iterator[list[Unit]]:
-    """Whole classes into one chunk while they fit; a class too large for one into runs of its own."""
+    """Whole classes into one chunk while they fit; a class too large for one into even runs of its own."""
     pending: list[Unit] = []
     for units in classes:
         if pending and len(pending) + len(units) > chunk:
@@ -109,7 +109,8 @@ def _fill(classes: Iterable[list[Unit]], chunk: int, whole_classes: bool) -> Ite
         elif whole_classes:
             yield units
         else:
-            yield from (units[at : at + chunk] for at in range(0, len(units), chunk))
+            run = -(-len(units) // -(-len(units) // chunk))  # even runs: no pass for a last image alone
+            yield from (units[at : at + run] for at in range(0, len(units), run))
     if pending:
         yield pending
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from dap.data import Source
 from dap.errors import ConfigError
 from dap.guidance import Guidance
 from dap.memory import choose_micro_batch, reference_rows
+from dap.plan import plan_chunks
 from dap.reference import Reference
 from dap.sampling import Sampler
 from dap.store import Store
+
+CHUNK = 50  # images committed together when nobody names a number
 
 
 def backbone_of(config: Config, class_names: tuple[str, ...]) -> Backbone:
@@ -26,10 +30,10 @@ def backbone_of(config: Config, class_names: tuple[str, ...]) -> Backbone:
     return open_backbone(b.name, arch=b.arch, vae=b.vae, prompts=prompts, **how)
 
 
-def resolved(config: Config, backbone: Backbone, out: Path) -> Config:
+def resolved(config: Config, backbone: Backbone, out: Path, class_names: Sequence[str], couples: bool) -> Config:
     """The configuration with everything decided that determines the pixels.
 
-    The micro-batch: what is named, else what the plan in `out` began with, else what fits.
+    The micro-batch: what is named, else what the plan in `out` began with, else what fits and suits a new plan.
     Raises: ConfigError for a learned variance, or more channels, than the backbone has.
     """
     channels = config.backbone.cfg_channels
@@ -37,8 +41,12 @@ def resolved(config: Config, backbone: Backbone, out: Path) -> Config:
         raise ConfigError(
             f"backbone.cfg_channels is {channels}; {backbone.name} has {backbone.latent_shape[0]}, use 'all'"
         )
-    micro_batch = config.run.micro_batch or Store.micro_batch_in(out) or choose_micro_batch(backbone)
-    run = replace(config.run, micro_batch=micro_batch, chunk=config.run.chunk or max(50, micro_batch))
+    micro_batch = config.run.micro_batch or Store.micro_batch_in(out)
+    chunk = config.run.chunk or max(CHUNK, micro_batch or 1)
+    if micro_batch is None:
+        plan = plan_chunks(class_names, config.run.ipc, config.run.seed, chunk=chunk, whole_classes=couples)
+        micro_batch = choose_micro_batch(backbone, [len(planned.units) for planned in plan])
+    run = replace(config.run, micro_batch=micro_batch, chunk=chunk)
     scale = backbone.cfg_scale if config.backbone.cfg_scale is None else config.backbone.cfg_scale
     sampling = replace(config.sampling, variance=_variance(config, backbone))
     return replace(config, run=run, sampling=sampling, backbone=replace(config.backbone, cfg_scale=scale))
@@ -73,7 +81,7 @@ def reference_size(guidance: Guidance, ipc: int) -> int | None:
 
 def reference_of(config: Config, backbone: Backbone, guidance: Guidance, sampler: Sampler, source: Source) -> Reference:
     """The real images' features as the guidance wants them, kept in `[run] reference_cache` where that is named."""
-    rows = reference_rows(backbone.device, sampler.micro_batch)
+    rows = reference_rows(backbone)
     seen = source, sampler.classes, sampler.chain
     reference = Reference.of(guidance, backbone, *seen, ipc=config.run.ipc, rows=rows)
     if config.run.reference_cache is not None and guidance.tap in backbone.taps():
@@ -105,4 +113,5 @@ def sampler_of(config: Config, backbone: Backbone, classes: tuple[int, ...], cla
         cfg_channels=config.backbone.cfg_channels,
         micro_batch=config.run.micro_batch or 1,
         class_names=class_names,
+        dtype=config.backbone.dtype,
     )

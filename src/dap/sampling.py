@@ -52,6 +52,7 @@ class Sampler:
     cfg_channels  how many channels it touches, "all" or the first n
     micro_batch   rows of every forward pass
     class_names   of the dataset, for messages
+    dtype         the precision that the model computes in, for messages
     recompute     build each micro-batch's graph again when its gradient is asked for, instead of keeping those of all
                   rows: less memory, one more forward, the same bits
     """
@@ -63,6 +64,7 @@ class Sampler:
     cfg_channels: int | str
     micro_batch: int
     class_names: tuple[str, ...] = ()
+    dtype: str = "fp32"
     recompute: bool = False
 
 
@@ -106,12 +108,13 @@ def trajectory(
     for index, t in enumerate(chain.timesteps[first:], first):
         active = guided is not None and acts(guided.interval, index, count)
         forward = _Forward(sampler, units, x_t, t, tap=guided.tap if guided is not None and active else None)
+        _check_finite(forward.eps, sampler, units, index, shifted=False)
         x_prev = chain.step(forward.eps, t, x_t, generators, forward.variance)
         if guided is not None and active:
             x_prev = x_prev + guided.shift(
                 Step(index, count, t, tuple(units), x_t, x_prev, forward.features, forward.pull_back)
             )
-        _check_finite(x_prev, sampler, units, index, guided)
+        _check_finite(x_prev, sampler, units, index, shifted=active)
         x_t = x_prev
         yield State(index, count, x_t)
 
@@ -214,15 +217,18 @@ def _padded(x: Tensor, rows: int) -> Tensor:
     return x.clone() if len(x) == rows else torch.cat([x, x[-1:].expand(rows - len(x), *x.shape[1:])])
 
 
-def _check_finite(x: Tensor, sampler: Sampler, units: Sequence[Unit], index: int, guided: Guided | None) -> None:
+def _check_finite(x: Tensor, sampler: Sampler, units: Sequence[Unit], index: int, *, shifted: bool) -> None:
+    """`shifted`: whether a guidance has had its say in x, else it is the model alone that went wrong."""
     good = torch.isfinite(x).flatten(1).all(1)
     if bool(good.all()):
         return
     unit, count = units[int((~good).nonzero()[0])], len(sampler.chain.timesteps)
     name = sampler.class_names[unit.label] if sampler.class_names else unit.label
     remedy = (
-        "lower guidance.strength or guidance.gamma" if guided else "check the checkpoint, or lower backbone.cfg_scale"
+        "lower guidance.strength or guidance.gamma" if shifted else "check the checkpoint, or lower backbone.cfg_scale"
     )
+    if sampler.dtype == "fp16":  # nothing beyond 65504
+        remedy = f"use --dtype bf16, whose range is that of fp32{', or ' + remedy if shifted else ''}"
     raise SamplingError(
         f"image {name}:{unit.index} is not finite after step {index + 1} of {count} "
         f"({int((~good).sum())} of {len(x)} images); {remedy}"

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dap.errors import DapError
+from dap.errors import DapError, out_of_memory
 
 PLAIN_SECONDS = 10.0
 FAILED, INTERRUPTED = 1, 130
@@ -107,12 +107,12 @@ def known_failures() -> Iterator[None]:
         again = shlex.join(["dap", *sys.argv[1:]])
         print(f"\ndap: interrupted; what was saved is kept. To go on: {again}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError" or os.environ.get("DAP_DEBUG") == "1":
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or os.environ.get("DAP_DEBUG") == "1":
             raise
         print(
-            "dap: out of memory on the GPU; lower --set run.micro_batch, guidance.reference_size (dap distill) or "
-            "train.batch (dap train), or use --device cpu",
+            "dap: out of memory; lower --set run.micro_batch, guidance.reference_size (dap distill) or train.batch "
+            "(dap train), or use another --device",
             file=sys.stderr,
         )
         raise typer.Exit(FAILED) from None

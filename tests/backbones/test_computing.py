@@ -159,6 +159,36 @@ def test_compiled_blocks_guide_as_plain_ones(bench: Any, units: Any) -> None:
     torch.compiler.reset()
 
 
+def test_blocks_that_share_their_code_are_all_compiled_none_left_to_the_interpreter() -> None:
+    """As the levels of Stable Diffusion, with and without gradient: the compiler's own limit of 8 would not do."""
+    import torch._dynamo.config as dynamo
+
+    class Block(torch.nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(width), requires_grad=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * self.weight).relu()
+
+    torch.compiler.reset()
+    blocks, compiled = [Block(width) for width in range(2, 14)], []
+
+    def backend(graph: Any, example: Any) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    compile_blocks(blocks, backend=backend)  # type: ignore[arg-type]
+    with dynamo.patch(fail_on_recompile_limit_hit=True):
+        for block in blocks:
+            for graph in (True, False):
+                x = torch.ones(2, len(block.weight), requires_grad=graph)
+                with torch.set_grad_enabled(graph):
+                    assert torch.equal(block(x), x)
+    assert len(compiled) > 8
+    torch.compiler.reset()
+
+
 def test_where_nothing_can_be_compiled_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("InvalidCxxCompiler: no working C++ compiler found\nlong")

@@ -56,10 +56,8 @@ def test_a_saved_pipeline_comes_back_as_it_was(saved: dict[str, Path]) -> None:
     assert torch.equal(here.predict(x, 300, condition).eps, back.predict(x, 300, condition).eps)
     for scheduler in ("ddpm", "ddim"):
         assert here.chain(scheduler, 7, 0.0).timesteps == back.chain(scheduler, 7, 0.0).timesteps
-    assert torch.equal(
-        here.chain("ddim", 4, 0.0).step(x, 999, x, [torch.Generator()] * 2),
-        back.chain("ddim", 4, 0.0).step(x, 999, x, [torch.Generator()] * 2),
-    )
+    one, other = (b.chain("ddim", 4, 0.0).step(x, 500, x, [torch.Generator()] * 2) for b in (here, back))
+    assert torch.equal(one, other)
 
 
 def test_a_saved_latent_pipeline_brings_its_vae(saved: dict[str, Path]) -> None:
@@ -122,6 +120,15 @@ def test_a_vae_gives_the_mode_scaled() -> None:
     assert torch.equal(backbone.encode(images), backbone.encode(images))
 
 
+def test_images_are_encoded_one_by_one() -> None:
+    """A GPU sees 200 real images at once, and a VAE's activations at 256 px are 170 MB an image."""
+    backbone, images, rows = tiny_latent_dit(), torch.rand(3, 3, 8, 8), []
+    backbone.vae.encoder.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    together = backbone.encode(images)
+    assert rows == [1, 1, 1]
+    assert torch.equal(together[:1], backbone.encode(images[:1]))
+
+
 def test_the_null_row_is_the_one_behind_the_last_class() -> None:
     for classes in (2, 10):
         backbone = tiny_dit(classes)
@@ -141,9 +148,8 @@ def test_taps_are_the_blocks_and_the_default_is_early() -> None:
 def test_the_default_micro_batch_depends_on_the_model_alone() -> None:
     assert default_micro_batch(tiny_dit()) == 50
     backbone = tiny_dit()
-    for cost, expected in ((256 * 1152, 2), (2**20, 1), (2**30, 1)):  # DiT-XL/2 at 256 px; larger ones
+    for cost, expected in ((256 * 1152, 3), (2**20, 1), (2**30, 1)):  # DiT-XL/2 at 256 px; larger ones
         backbone.row_cost = cost
-        assert default_micro_batch(backbone) in (1, 2, 5)
         assert default_micro_batch(backbone) == expected
 
 

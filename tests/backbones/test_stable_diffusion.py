@@ -171,7 +171,7 @@ class SaysV(nn.Module):
 
 
 def test_v_and_eps_models_of_the_same_denoiser_agree(tiny: Any, bench: Any) -> None:
-    alpha_bar = tiny.chain("ddim", 4, 0.0)._scheduler.alphas_cumprod
+    alpha_bar = tiny.chain("ddim", 4, 0.0).alpha_bar
     v = again(tiny, unet=SaysV(tiny.unet, alpha_bar), schedule={"prediction_type": "v_prediction"})
     x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     for t in (1, 401, 981):

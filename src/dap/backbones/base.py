@@ -14,7 +14,7 @@ from torch import Tensor
 from dap.backbones.chain import Chain
 from dap.types import Prediction
 
-MICRO_BATCHES = (50, 25, 10, 5, 2, 1)  # divide the usual images per class, so that few rows are padding
+MICRO_BATCH = 50  # the most rows of one forward pass: beyond it a GPU gains little
 
 
 class Backbone(Protocol):
@@ -28,7 +28,7 @@ class Backbone(Protocol):
     class_names   the backbone's own classes, in the order of its conditions
     cfg_scale     the classifier-free guidance its record recommends, 1 = off
     default_tap   the tap to guide by when the user names none
-    row_cost      tokens x width of one row: what decides the default micro-batch
+    row_cost      tokens x width of one row: what bounds the default micro-batch
     learned_variance  whether `predict` gives a variance that a ddpm chain can use
 
     A text backbone has `prompts` too (dap.backbones.prompts): its classes are those of the dataset, and what it is
@@ -91,6 +91,5 @@ class Backbone(Protocol):
 
 
 def default_micro_batch(backbone: Backbone) -> int:
-    """Rows of one forward pass when nobody names any and memory is not asked (`dap.memory`): by the model alone."""
-    fits = 2**20 // backbone.row_cost
-    return next((size for size in MICRO_BATCHES if size <= fits), 1)
+    """The most rows of one forward pass when nobody names any and memory is not asked (`dap.memory`): by the model."""
+    return max(1, min(MICRO_BATCH, 2**20 // backbone.row_cost))

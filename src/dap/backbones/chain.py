@@ -8,14 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dap.fields import require
+
 
 class Chain:
     """`timesteps` from noisy to clean, `step` along them, `noised` for real images.
 
     The schedule (betas, prediction type, clipping) is the pipeline's own. `linspace` spacing gives the respaced
     chain of the original DiT code: 0 .. 999 cut into `steps` points, both ends included. None keeps the pipeline's own.
+    Under every spacing a step ends at the noise level of the timestep that the model is told next.
 
-    variance  "fixed": beta~, the posterior's; "learned": ddpm with the model's own, between beta~ and beta
+    variance   "fixed": beta~, the posterior's; "learned": ddpm with the model's own, between beta~ and beta
+    alpha_bar  [timesteps of the training], the noise level of each
+
+    Raises: ConfigError for so many steps that the first lies outside the schedule.
     """
 
     def __init__(
@@ -26,7 +32,7 @@ class Chain:
         eta: float,
         *,
         latent: bool,
-        spacing: str | None = "linspace",
+        spacing: str | None,
         variance: str = "fixed",
     ) -> None:
         from diffusers import DDIMScheduler, DDPMScheduler
@@ -49,6 +55,26 @@ class Chain:
             self._arguments = {"eta": eta}
         self._scheduler.set_timesteps(steps)
         self.timesteps: tuple[int, ...] = tuple(int(t) for t in self._scheduler.timesteps)
+        self.alpha_bar: Tensor = self._scheduler.alphas_cumprod
+        last = len(self.alpha_bar) - 1
+        require(
+            self.timesteps[0] <= last,
+            f"sampling.steps is {steps}, but the schedule begins at its steps_offset, beyond {last}; use fewer",
+        )
+        self._named = {t: t for t in self.timesteps}
+        if scheduler == "ddim":
+            self._number_levels()
+
+    def _number_levels(self) -> None:
+        """Shows ddim this chain's noise levels alone, numbered 0 (clean) .. steps - 1.
+
+        diffusers' ddim steps by a constant, training timesteps // steps, and so misses the next timestep of any chain
+        but a `leading` one; between neighbours of consecutive numbers that constant is 1.
+        """
+        levels = sorted(self.timesteps)
+        self._scheduler.alphas_cumprod = self.alpha_bar[levels]
+        self._scheduler.num_inference_steps = self._scheduler.config.num_train_timesteps
+        self._named = {t: number for number, t in enumerate(levels)}
 
     def step(
         self,
@@ -66,12 +92,12 @@ class Chain:
             if variance is None:
                 raise ValueError("this chain needs the model's learned variance at every step")
             eps = torch.cat([eps, variance], dim=1)
-        result = self._scheduler.step(eps, t, x_t, generator=list(generators), **self._arguments)
+        result = self._scheduler.step(eps, self._named[t], x_t, generator=list(generators), **self._arguments)
         x_prev: Tensor = result.prev_sample
         return x_prev
 
     def noised(self, x_0: Tensor, noise: Tensor, t: int) -> Tensor:
         """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise, all [B, C, H, W]."""
-        alpha_bar = float(self._scheduler.alphas_cumprod[t])
+        alpha_bar = float(self.alpha_bar[t])
         x_t: Tensor = alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * noise
         return x_t

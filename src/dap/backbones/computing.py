@@ -18,6 +18,8 @@ from dap.errors import ConfigError, unknown
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
+RECOMPILATIONS = 64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Computing:
@@ -60,6 +62,11 @@ class Computing:
 
 def compile_blocks(blocks: Iterable[Any], backend: str = "inductor") -> None:
     """Compiles each block's forward. Hooks of a tap stay outside, where they switch autograd and leave early."""
+    import torch._dynamo.config as dynamo
+
+    # Blocks of one class share their code, and each is compiled for itself with and without gradient, for conditional,
+    # null and real rows; at its limit the compiler would leave the further blocks as they are.
+    dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILATIONS)
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")  # the compiler's own look
     for block in blocks:
         block.forward = torch.compile(block.forward, backend=backend)

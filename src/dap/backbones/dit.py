@@ -84,6 +84,8 @@ class DiTBackbone:
         self.row_cost = (self.latent_shape[1] // int(config.patch_size)) ** 2 * (
             int(config.num_attention_heads) * int(config.attention_head_dim)
         )
+        if self.vae is not None:
+            self.vae.enable_slicing()  # encodes one image at a time: its memory is many times the transformer's
         self.schedule, self._null_class, self._files = scheduler, classes, tuple(files)
         check_channels(name, self.latent_shape[0], self.vae)
 
@@ -95,8 +97,14 @@ class DiTBackbone:
         return weights_digest([self.schedule, *(model.config for model in models), *other], self._files, models)
 
     def chain(self, scheduler: str, steps: int, eta: float, variance: str = "fixed") -> Chain:
-        """The reverse chain over this pipeline's own noise schedule."""
-        return Chain(self.schedule, scheduler, steps, eta, latent=self.vae is not None, variance=variance)
+        """The reverse chain over this pipeline's own noise schedule.
+
+        ddpm runs the original DiT's respaced chain, from the noisiest timestep to the cleanest; ddim the pipeline's own
+        spacing, as diffusers' DiTPipeline does.
+        """
+        spacing = "linspace" if scheduler == "ddpm" else None
+        latent = self.vae is not None
+        return Chain(self.schedule, scheduler, steps, eta, latent=latent, spacing=spacing, variance=variance)
 
     def condition(self, classes: Sequence[int], indices: Sequence[int] | None = None) -> Tensor:
         """Label-table rows, int64 [B]; all images of a class have the same."""

@@ -101,12 +101,7 @@ class StableDiffusionBackbone:
         if variance != "fixed":
             raise ConfigError(f"sampling.variance is {variance!r}, but {self.name} has learned none; use 'fixed'")
         config = {**self.schedule, "prediction_type": "epsilon"}
-        chain = Chain(config, scheduler, steps, eta, latent=True, spacing=None)
-        if chain.timesteps[0] >= len(self._alpha_bar):
-            raise ConfigError(
-                f"sampling.steps is {steps}, but the schedule of {self.name} begins at its steps_offset; use fewer"
-            )
-        return chain
+        return Chain(config, scheduler, steps, eta, latent=True, spacing=None)
 
     def condition(self, classes: Sequence[int], indices: Sequence[int] | None = None) -> Tensor:
         """Text embeddings [B, tokens, width]: of the images' own prompts, without `indices` of the classes' own."""

@@ -13,8 +13,7 @@ from dap.config import Config
 from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError
 from dap.guidance import acts
-from dap.memory import enough_memory
-from dap.sampling import trajectory
+from dap.memory import Thrift, enough_memory
 from dap.terminal import Meter, Talk, duration
 from dap.types import Chunk
 
@@ -86,13 +85,18 @@ def show(meter: Meter, chunk: int, chunks: int, step: int, steps: int, note: str
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would cost: rows forwarded, bytes, seconds. Times are those of one timed step on this machine."""
+    """What a run would cost: rows forwarded, bytes, seconds. Times are those of one timed step on this machine.
+
+    micro_batch  rows of a pass, fewer than planned when memory ran out; `notes` then say so
+    """
 
     rows: int
     real_rows: int
     seconds: float
     memory: int
     disk: int
+    micro_batch: int
+    notes: tuple[str, ...] = ()
 
 
 def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
@@ -114,46 +118,53 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
         "real_rows": cost.real_rows,
         "memory_bytes": cost.memory,
         "disk_bytes": cost.disk,
+        **({"notes": list(cost.notes)} if cost.notes else {}),
     }
     lines = (
         f"{job.out}: {images} images of {len(job.source.class_names)} classes, "
-        f"{sum(len(c.units) for c in chunks)} to make in {len(chunks)} chunks, {job.sampler.micro_batch} rows a pass",
+        f"{sum(len(c.units) for c in chunks)} to make in {len(chunks)} chunks, {cost.micro_batch} rows a pass",
         f"forwards: {cost.rows} rows through the backbone, {cost.real_rows} rows of real images as far as the tap",
         f"memory: about {cost.memory / 1e6:.0f} MB in all; disk: at most {cost.disk / 1e6:.1f} MB",
         f"time: about {duration(cost.seconds)} on {job.backbone.device}, from one timed step; nothing was written",
+        *cost.notes,
     )
     return record, "\n".join(lines)
 
 
 def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     """Rows by counting, seconds from one guided and one unguided step of the first chunk, memory as it stands then."""
-    count, micro = len(job.sampler.chain.timesteps), job.sampler.micro_batch
+    count = len(job.sampler.chain.timesteps)
     taken = range(count - int(count * (job.config.sampling.start or 1)), count)
     guided = sum(acts(job.guided.interval, i, count) for i in taken) if job.guided else 0
-    passes = sum(-(-len(chunk.units) // micro) for chunk in chunks)
-    rows = passes * micro * len(taken) * (1 if job.sampler.cfg_scale == 1 else 2)
     real = 0
     if job.guided is not None and job.reference is not None:
         anchors = [a for a in job.reference.all_anchors(job.guided.interval) if a >= taken[0]]
         real = len(anchors) * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
     size = job.backbone.image_size**2 * (1 if job.backbone.image_mode == "L" else 3)
     disk = sum(len(c.units) for c in chunks) * (size + 1200)
-    seconds = 0.0
+    seconds, thrift = 0.0, job.thrift()
     if chunks:
-        plain, shifted = timed_step(job, chunks[0], False), timed_step(job, chunks[0], True) if guided else 0.0
+        shifted, plain = timed_step(thrift, chunks[0], True) if guided else 0.0, timed_step(thrift, chunks[0], False)
         share = sum(len(c.units) for c in chunks) / len(chunks[0].units)
         seconds = share * (guided * shifted + (len(taken) - guided) * plain)
-    return Estimate(rows, real, seconds, peak_memory(job), disk)
+    micro = thrift.sampler.micro_batch
+    passes = sum(-(-len(chunk.units) // micro) for chunk in chunks)
+    rows = passes * micro * len(taken) * (1 if job.sampler.cfg_scale == 1 else 2)
+    return Estimate(rows, real, seconds, peak_memory(job), disk, micro, tuple(thrift.notes))
 
 
-def timed_step(job: Job, chunk: Chunk, guided: bool) -> float:
+def timed_step(thrift: Thrift, chunk: Chunk, guided: bool) -> float:
     """Seconds of the second step of a trajectory (the first one warms up), guided throughout or not at all."""
-    always = replace(job.guided, interval=(0.0, 2.0)) if guided and job.guided else None
-    states = trajectory(job.sampler, chunk.units, always)
-    next(states)
-    began = time.perf_counter()
-    next(states, None)
-    return time.perf_counter() - began
+    whole, told = thrift.guided, -1
+    thrift.guided = replace(whole, interval=(0.0, 2.0)) if guided and whole else None
+    while told != len(thrift.notes):  # memory ran out meanwhile: what was timed was the beginning again
+        told, states = len(thrift.notes), thrift.sample(chunk)
+        next(states)
+        began = time.perf_counter()
+        next(states, None)
+        seconds = time.perf_counter() - began
+    thrift.guided = whole
+    return seconds
 
 
 def peak_memory(job: Job) -> int:

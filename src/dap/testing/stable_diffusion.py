@@ -41,6 +41,7 @@ INDEX = {
     "vae": ["diffusers", "AutoencoderKL"],
 }
 START, END = "<|startoftext|>", "<|endoftext|>"
+PAD_OF_2 = "!"
 
 
 def tiny_stable_diffusion(
@@ -50,25 +51,27 @@ def tiny_stable_diffusion(
     prompts: Prompts | None = None,
     size: int = 8,
     seed: int = 0,
+    channels: Sequence[int] = (8, 16),
+    second: bool = False,
 ) -> StableDiffusionBackbone:
-    """A U-Net of two levels on 4 x size x size latents of RGB images of 2 x size px; no weight is zero.
+    """A U-Net on 4 x size x size latents of RGB images of 2 x size px; no weight is zero.
 
-    prompts  None: the default template for `class_names`
+    prompts   None: the default template for `class_names`
+    channels  of the U-Net's levels, multiples of 4; all but the last see the text
+    second    shaped as the 2.x family: heads counted level by level, linear projections, prompts padded with "!"
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer, _ = load_tokenizer(_save_tokenizer(Path(folder)))
+        tokenizer, _ = load_tokenizer(_save_tokenizer(Path(folder), PAD_OF_2 if second else END))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
-        rest = {"layers_per_block": 1, "norm_num_groups": 4, "cross_attention_dim": 16, "attention_head_dim": 2}
-        blocks = {"block_out_channels": (8, 16), "down_block_types": down, "up_block_types": up}
-        unet = UNet2DConditionModel(size, 4, 4, **blocks, **rest)
+        unet = UNet2DConditionModel(size, 4, 4, **_levels(tuple(channels), second))
         kinds = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
         vae = AutoencoderKL(3, 3, *kinds, (8, 8), latent_channels=4, norm_num_groups=4)
-        width = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+        width: dict[str, Any] = {"hidden_act": "gelu" if second else "quick_gelu"}
+        width |= {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
         ends = {"bos_token_id": len(tokenizer) - 2, "eos_token_id": len(tokenizer) - 1}
         text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **width, **ends))
         for model in (unet, vae, text):
@@ -76,6 +79,21 @@ def tiny_stable_diffusion(
     schedule = {**SCHEDULE, "prediction_type": prediction_type}
     prompts = prompts or read_prompts(class_names)
     return StableDiffusionBackbone(unet, vae, text, tokenizer, schedule, prompts, name="tiny-sd")
+
+
+def _levels(channels: tuple[int, ...], second: bool) -> dict[str, Any]:
+    """The U-Net's settings as the 1.x or the 2.x family has them."""
+    seeing = len(channels) - 1
+    return {
+        "block_out_channels": channels,
+        "down_block_types": ("CrossAttnDownBlock2D",) * seeing + ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * seeing,
+        "attention_head_dim": [c // 4 for c in channels] if second else 2,
+        "use_linear_projection": second,
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "cross_attention_dim": 16,
+    }
 
 
 def save_tiny_stable_diffusion(
@@ -94,7 +112,7 @@ def save_tiny_stable_diffusion(
         if part == "text_encoder":
             stem = "pytorch_model" if pickles else "model"
         _save_weights(where / stem, _published(part, model.state_dict()), pickles)
-    _save_tokenizer(directory / "tokenizer")
+    _save_tokenizer(directory / "tokenizer", backbone.tokenizer.pad_token)
     _write(directory / "scheduler" / "scheduler_config.json", dict(backbone.schedule))
     _write(directory / "model_index.json", INDEX)
     return directory
@@ -129,14 +147,14 @@ def _save_weights(path: Path, state: dict[str, Tensor], pickles: bool) -> None:
         save_file(state, path.with_suffix(".safetensors"), metadata={"format": "pt"})
 
 
-def _save_tokenizer(where: Path) -> Path:
+def _save_tokenizer(where: Path, pad: str = END) -> Path:
     """A byte-level vocabulary without merges, in the files of the published tokenizer."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     characters = [chr(b) for b in printable] + [chr(256 + k) for k in range(256 - len(printable))]
     tokens = [*characters, *(f"{c}</w>" for c in characters), START, END]
     _write(where / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (where / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-    special = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    special = {"bos_token": START, "eos_token": END, "pad_token": pad, "unk_token": END}
     _write(where / "special_tokens_map.json", special)
     kind = {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer", "do_lower_case": True, "errors": "replace"}
     _write(where / "tokenizer_config.json", {**special, **kind})

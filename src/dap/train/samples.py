@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from dap.backbones.chain import Chain
 from dap.backbones.dit import DiTBackbone
 from dap.errors import SamplingError
 from dap.pictures import grid, save_png, to_uint8
@@ -38,7 +37,7 @@ def sample_grid(trainer: Trainer, parts: Parts, path: Path) -> Path | None:
     units = [Unit(label, i, 1000 * label + i) for label in classes for i in range(GRID_IMAGES)]
     sampler = Sampler(
         backbone=backbone,
-        chain=Chain(parts.scheduler, "ddim", GRID_STEPS, 0.0, latent=parts.vae is not None),
+        chain=backbone.chain("ddim", GRID_STEPS, 0.0),
         classes=tuple(range(len(parts.class_names))),
         cfg_scale=trainer.config.cfg_scale,
         cfg_channels="all",
