@@ -108,7 +108,7 @@ def test_the_same_command_again_changes_nothing_and_other_settings_are_refused(m
     assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*.png")}
     other = distil(model, out, "--set", "guidance.strength=0.1", "-q")
     assert other.returncode == 1
-    assert "guidance.strength: 0.3 there, 0.1 asked" in other.stderr
+    assert 'guidance.strength: "auto" there, 0.1 asked' in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
 
 
@@ -287,7 +287,7 @@ def test_the_card_says_how_the_set_was_made(model: str, tmp_path: Path) -> None:
     assert distil(model, out).returncode == 0
     card = (out / "README.md").read_text()
     assert "| guidance | dap |" in card
-    assert '"strength": 0.3' in card
+    assert '"strength": "auto"' in card
     assert '"tap": "block.' in card
     assert str(tmp_path) not in card, "a card is published: no paths of the machine"
 

@@ -14,6 +14,7 @@ each measured in docs/guidance.md against the mean over the noise, which is what
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -122,11 +123,22 @@ class Reference:
 
     def anchors(self, index: int) -> tuple[int, int, float]:
         """The steps between which step `index` lies, and how far from the first, 0 .. 1, measured in timesteps."""
+        at = bisect_right(self.anchor_steps, index) - 1
+        low, high = self.anchor_steps[at], self.anchor_steps[min(at + 1, len(self.anchor_steps) - 1)]
         ts = self.chain.timesteps
-        stride = max(1, round(self.spacing * (len(ts) - 1) / max(1, ts[0] - ts[-1])))
-        low = index // stride * stride
-        high = min(low + stride, len(ts) - 1)
         return low, high, (ts[low] - ts[index]) / (ts[low] - ts[high]) if high > low else 0.0
+
+    @cached_property
+    def anchor_steps(self) -> list[int]:
+        """From each anchor as far as `spacing` allows, but not below half its timestep: features bend near t = 0."""
+        ts, found = self.chain.timesteps, [0]
+        near = 2 if self.spacing else 0  # timesteps are rounded
+        while found[-1] < len(ts) - 1:
+            low, high = found[-1], found[-1] + 1
+            while high + 1 < len(ts) and ts[low] - ts[high + 1] <= min(self.spacing, ts[low] / 2) + near:
+                high += 1
+            found.append(high)
+        return found
 
     def all_anchors(self, interval: tuple[float, float]) -> list[int]:
         """The steps whose features are needed inside a guidance's interval."""

@@ -58,7 +58,10 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_presets() -> None:
     paper, recommended = load("dap-paper"), load("dap")
     assert (paper.gamma, paper.strength, paper.repulsion, paper.power) == (1.0, None, 0.0, 1)
-    assert (recommended.gamma, recommended.strength, recommended.repulsion, recommended.power) == (None, 0.3, 1.0, 1)
+    assert paper.reference_size is None
+    assert paper.reference_spacing == 0
+    assert (recommended.gamma, recommended.strength, recommended.repulsion, recommended.power) == (None, "auto", 1.0, 1)
+    assert (recommended.reference, recommended.reference_size) == ("cluster", 96)
     assert load("none") is None
 
 
@@ -72,8 +75,8 @@ def test_naming_one_length_replaces_the_presets_other(name: str) -> None:
 
 
 def test_options_override_the_preset_and_are_typed() -> None:
-    assert load("dap", repulsion=0, kernel="rbf", interval=[0, 0.5]) == Representativeness(
-        strength=0.3, kernel="rbf", interval=(0.0, 0.5)
+    assert load("dap", repulsion=0, kernel="rbf", interval=[0, 0.5], strength=0.3) == Representativeness(
+        strength=0.3, kernel="rbf", interval=(0.0, 0.5), beyond=4.0, reference="cluster", reference_size=96
     )
     assert load("dap", gamma=0).off
     with pytest.raises(ConfigError, match=r"unknown key in \[guidance\] 'strenght'; did you mean 'strength'"):

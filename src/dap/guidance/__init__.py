@@ -14,9 +14,17 @@ from dap.guidance.representativeness import Representativeness
 __all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # the recommended settings; guiding the first half too costs twice as much for little (docs/method.md)
-    "dap": {"strength": 0.3, "repulsion": 1.0, "power": 1, "interval": (0.5, 1.0)},
-    "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1},  # Algorithm 1 as published
+    # the recommended settings, for every IPC; how each was chosen: docs/guidance.md
+    "dap": {
+        "strength": "auto",
+        "beyond": 4.0,
+        "repulsion": 1.0,
+        "reference": "cluster",
+        "reference_size": 96,
+        "interval": (0.5, 1.0),
+    },
+    # Algorithm 1 as published, all real images at every step
+    "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1, "reference_spacing": 0},
 }
 
 
