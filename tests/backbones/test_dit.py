@@ -1,6 +1,7 @@
 """DiT pipelines: in memory, on disk, damaged, incomplete, malicious."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,36 @@ def test_the_digest_names_the_weights(saved: dict[str, Path], copy: Any) -> None
     assert open_backbone(str(other)).weights_digest() != open_backbone(str(saved["latents"])).weights_digest()
 
 
+def test_the_digest_names_what_is_loaded_and_nothing_beside_it(copy: Any) -> None:
+    from safetensors.torch import load_file
+
+    there = copy("latents")
+    digest = open_backbone(str(there), device="cpu").weights_digest()
+    for part in ("transformer", "vae"):
+        torch.save(load_file(there / part / WEIGHTS), there / part / "diffusion_pytorch_model.bin")
+        shutil.copy(there / part / WEIGHTS, there / part / "diffusion_pytorch_model.non_ema.safetensors")
+        (there / part / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"another")
+    assert open_backbone(str(there), device="cpu").weights_digest() == digest
+
+
+def test_a_directory_of_fp16_files_alone_is_read(copy: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    there, x = copy("latents"), torch.randn(1, 4, 4, 4)
+    whole = open_backbone(str(there), device="cpu")
+    digest = whole.weights_digest()
+    for part in ("transformer", "vae"):
+        state = {key: value.half() for key, value in load_file(there / part / WEIGHTS).items()}
+        save_file(state, there / part / "diffusion_pytorch_model.fp16.safetensors", metadata={"format": "pt"})
+        (there / part / WEIGHTS).unlink()
+    back = open_backbone(str(there), device="cpu")
+    assert isinstance(back, DiTBackbone)
+    assert {p.dtype for p in (*back.transformer.parameters(), *back.vae.parameters())} == {torch.float32}
+    one, other = (b.predict(x, 500, b.condition([1])).eps for b in (whole, back))
+    assert 0 < float((one - other).abs().max()) < 0.05
+    assert back.weights_digest() != digest
+
+
 def test_half_precision_weights_compute_in_float32(copy: Any) -> None:
     from dap.train.model import save_pipeline
 
@@ -143,6 +174,9 @@ def test_taps_are_the_blocks_and_the_default_is_early() -> None:
     backbone = tiny_dit(depth=12)
     with pytest.raises(BackboneError, match=r"unknown tap .*'block.12'; did you mean 'block.\d+'.*Known: block.0, "):
         backbone.tap_features(torch.zeros(1, 1, 8, 8), 0, backbone.condition([0]), "block.12")
+    whole = tiny_dit(depth=28, width=4)
+    with pytest.raises(BackboneError, match=re.escape(f"Known: {', '.join(whole.taps())}") + "$"):  # in their order
+        whole.predict(torch.zeros(1, 1, 8, 8), 0, whole.condition([0]), "block.28")
 
 
 def test_the_default_micro_batch_depends_on_the_model_alone() -> None:
@@ -301,18 +335,20 @@ def test_a_pickle_is_never_executed(copy: Any, tmp_path: Path) -> None:
     assert fuse.exists()  # the bomb is a real one
 
 
-def test_plain_weights_in_a_pickle_are_read_and_named_by_the_digest(copy: Any, saved: dict[str, Path]) -> None:
+def test_plain_weights_in_a_pickle_are_read_and_named_by_the_digest(copy: Any, capfd: Any) -> None:
     """Some published pipelines have only .bin files; `weights_only` makes them harmless."""
     from safetensors.torch import load_file
 
     digests = []
     for scale in (1.0, 2.0):
         there = copy("latents")
+        capfd.readouterr()
         weights = there / "transformer" / WEIGHTS
         state = {k: scale * v for k, v in load_file(weights).items()}
         weights.unlink()
         torch.save(state, there / "transformer" / "diffusion_pytorch_model.bin")
         digests.append(open_backbone(str(there)).weights_digest())
+        assert capfd.readouterr() == ("", "")  # diffusers would speak of errors and unsafe files
         shutil.rmtree(there)
     assert digests[0] != digests[1]
 
@@ -350,7 +386,9 @@ def test_offline_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         raise OSError("404 Client Error\nlong")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", gone)
-    assert "cannot fetch 'a/b' from the hub (404 Client Error); check the name" in refused("a/b")
+    said = refused("a/b")
+    assert "cannot fetch 'a/b' from the hub (404 Client Error); check the name" in said
+    assert "hf download a/b --local-dir DIR" in said
 
 
 def test_a_missing_file_is_named_with_how_to_get_it(copy: Any) -> None:

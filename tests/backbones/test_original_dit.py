@@ -391,6 +391,20 @@ def test_without_a_vae_it_needs_one_later(file: Any, tmp_path: Path, vae_directo
     assert open_backbone(str(tmp_path / "dit"), vae=vae_directory, device="cpu").image_size == 16
 
 
+def test_conversion_into_the_directory_one_stands_in(
+    file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vae_directory: str
+) -> None:
+    path = file(state_of())
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    done = convert(path, Path("."), "--vae", vae_directory)
+    assert done.exit_code == 0, done.output
+    assert (Path.cwd() / "model_index.json").exists()  # it is still the same directory
+    assert open_backbone(str(tmp_path / "here"), device="cpu").class_names == ("ant", "bee", "cat")
+    assert not list(tmp_path.rglob(".dap-*"))
+    assert "exists already" in convert(path, Path(".")).stderr
+
+
 def test_conversion_refuses_in_one_line_and_leaves_nothing(file: Any, tmp_path: Path, vae_directory: str) -> None:
     path = file(state_of())
     (tmp_path / "full").mkdir()

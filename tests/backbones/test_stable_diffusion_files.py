@@ -128,6 +128,24 @@ def test_half_precision_files_are_read_when_there_are_no_others(copy: Any) -> No
     assert 0 < float((one - other).abs().max()) < 0.02
 
 
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_weights_in_shards_are_read(variant: str | None, saved: Path, copy: Any) -> None:
+    there, whole = copy(), opened(saved)
+    for part, model in (("unet", whole.unet), ("vae", whole.vae), ("text_encoder", whole.text_encoder)):
+        for file in (there / part).glob("*.safetensors"):
+            file.unlink()
+        model.save_pretrained(there / part, max_shard_size="20KB", variant=variant)
+        assert len(list((there / part).glob("*-of-*.safetensors"))) > 1
+    back = opened(there)
+    assert equal(back, whole)
+    digest = back.weights_digest()
+    shard = sorted((there / "unet").glob("*-of-*.safetensors"))[-1]
+    save_file({k: v + 0.01 for k, v in load_file(shard).items()}, shard, metadata={"format": "pt"})
+    assert opened(there).weights_digest() != digest
+    shard.unlink()
+    assert f"{shard.name} is missing; copy it there" in refused(there)
+
+
 def test_the_digest_names_weights_words_and_schedule(copy: Any) -> None:
     there = copy()
     digests = [opened(there).weights_digest()]
@@ -170,6 +188,12 @@ def test_another_vae_may_be_named(saved: Path, tmp_path: Path) -> None:
         back = opened(saved, vae=str(vae))
         images = torch.rand(1, 3, 16, 16)
         assert torch.equal(back.encode(images), opened(other).encode(images))
+    assert "holds a UNet2DConditionModel, not an AutoencoderKL" in refused(saved, vae=str(saved / "unet"))
+    (tmp_path / "index").mkdir()
+    shutil.copy(saved / "model_index.json", tmp_path / "index")
+    assert f"{tmp_path / 'index'} has neither config.json nor vae/; name a VAE's directory" in refused(
+        saved, vae=str(tmp_path / "index")
+    )
     three = save_tiny_stable_diffusion(tmp_path / "three")
     edit(three / "unet" / "config.json", in_channels=3, out_channels=3)
     assert "weights missing, unexpected or of another shape" in refused(three) or "cannot load" in refused(three)
@@ -192,7 +216,9 @@ def test_a_vae_of_other_channels_is_refused(saved: Path, tmp_path: Path) -> None
 def test_another_pipeline_is_refused_by_name(kind: str, copy: Any) -> None:
     there = copy()
     edit(there / "model_index.json", _class_name=kind)
-    assert f"is a {kind}; dap knows DiTPipeline and StableDiffusionPipeline" in refused(there)
+    said = refused(there)
+    assert f"is a {kind}; dap knows DiTPipeline and StableDiffusionPipeline" in said
+    assert said.endswith("give one of these, e.g. --backbone facebook/DiT-XL-2-256")
 
 
 def test_a_part_of_another_kind_is_refused_by_name(copy: Any) -> None:
@@ -209,7 +235,40 @@ def test_a_part_of_another_kind_is_refused_by_name(copy: Any) -> None:
 
 def test_what_is_no_pipeline(tmp_path: Path) -> None:
     (tmp_path / "v1-5-pruned.ckpt").write_bytes(b"x")
-    assert "is not a diffusers pipeline: no model_index.json; found v1-5-pruned.ckpt" in refused(tmp_path)
+    said = refused(tmp_path)
+    assert "is not a diffusers pipeline: no model_index.json; found v1-5-pruned.ckpt" in said
+    assert said.endswith("give a pipeline's directory, or a hub id like facebook/DiT-XL-2-256")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_single_file_of_stable_diffusion_is_told_what_to_give_instead(legacy: bool, tmp_path: Path) -> None:
+    """The published ones hold a trainer's objects besides, which `weights_only` refuses to read."""
+    state = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(2), "cond_stage_model.x": torch.zeros(1)}
+    content = {"callbacks": Bomb(tmp_path / "executed"), "state_dict": state}
+    torch.save(content, tmp_path / "v1-5-pruned.ckpt", _use_new_zipfile_serialization=not legacy)
+    said = refused(tmp_path / "v1-5-pruned.ckpt")
+    assert "is a Stable Diffusion single file; give the diffusers directory or hub id" in said
+    assert not (tmp_path / "executed").exists()
+    (tmp_path / "v1-5.safetensors").write_bytes(b"x")
+    assert "is a single file of weights; give a diffusers directory" in refused(tmp_path / "v1-5.safetensors")
+
+
+def test_a_part_of_a_pipeline_is_told_to_give_its_parent(saved: Path, tmp_path: Path) -> None:
+    said = refused(saved / "unet")
+    assert f"holds a UNet2DConditionModel, one part of a pipeline; give its parent: --backbone {saved}" in said
+    vae = shutil.copytree(saved / "vae", tmp_path / "vae")
+    assert "AutoencoderKL, one part of a pipeline; give its parent: --backbone a pipeline's directory" in refused(vae)
+    assert "and this one by --vae" in refused(vae)
+
+
+@pytest.mark.parametrize("kind", [["a"], {"a": 1}, 3, None])
+def test_a_class_name_that_is_none_is_refused(kind: Any, copy: Any) -> None:
+    there = copy()
+    edit(there / "model_index.json", _class_name=kind)
+    assert "is a pipeline of no class; dap knows" in refused(there)
+    edit(there / "model_index.json", _class_name="StableDiffusionPipeline", unet=kind, text_encoder={"a": 1})
+    if not isinstance(kind, list):
+        opened(there)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
@@ -285,13 +344,49 @@ def test_a_dit_has_no_use_for_prompts(tmp_path: Path) -> None:
 # --- from the hub -----------------------------------------------------------------------------------------------------
 
 
+class Hub:
+    """A repository `owner/sd` and what `snapshot_download` fetches of it."""
+
+    def __init__(self, root: Path, cache: Path) -> None:
+        self.root, self.cache = root, cache
+
+    def files(self, of: Path) -> set[str]:
+        return {path.relative_to(of).as_posix() for path in of.rglob("*") if path.is_file()}
+
+    def snapshot_download(self, name: str, **patterns: Any) -> str:
+        from huggingface_hub.utils import filter_repo_objects
+
+        assert name == "owner/sd"
+        for file in filter_repo_objects(self.files(self.root), **patterns):
+            (self.cache / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.root / file, self.cache / file)
+        return str(self.cache)
+
+
+@pytest.mark.parametrize("pickles", [False, True])
+@pytest.mark.parametrize("parts", [("unet",), ("unet", "vae", "text_encoder")])
+def test_a_hub_id_that_has_only_fp16_files_is_read_all_the_same(
+    parts: tuple[str, ...], pickles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = save_tiny_stable_diffusion(tmp_path / "hub", pickles=pickles)
+    for part in parts:
+        for file in [*(root / part).glob("*.bin"), *(root / part).glob("*.safetensors")]:
+            file.rename(file.with_suffix(f".fp16{file.suffix}"))
+    (root / "safety_checker").mkdir()
+    (root / "safety_checker" / "model.fp16.safetensors").write_text("x")
+    (root / "unet" / "diffusion_pytorch_model.non_ema.bin").write_text("x")
+    hub = Hub(root, tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    assert equal(open_backbone("owner/sd", device="cpu", prompts=read_prompts(NAMES)), tiny_stable_diffusion(NAMES))
+    unwanted = {"safety_checker/model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.bin"}
+    assert hub.files(hub.cache) == hub.files(root) - unwanted
+
+
 @pytest.mark.parametrize("pickles", [False, True])
 def test_a_hub_id_fetches_what_is_loaded_and_no_more(
     pickles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from huggingface_hub.utils import filter_repo_objects
-
-    hub, cache = save_tiny_stable_diffusion(tmp_path / "hub", pickles=pickles), tmp_path / "cache"
+    hub = save_tiny_stable_diffusion(tmp_path / "hub", pickles=pickles)
     extra = ["safety_checker/config.json", "safety_checker/model.safetensors", "safety_checker/pytorch_model.bin"]
     extra += ["unet/diffusion_pytorch_model.fp16.safetensors", "unet/diffusion_pytorch_model.non_ema.safetensors"] * (
         not pickles
@@ -304,17 +399,7 @@ def test_a_hub_id_fetches_what_is_loaded_and_no_more(
     for name in extra:
         (hub / name).parent.mkdir(exist_ok=True)
         (hub / name).write_text("x")
-    files = [path.relative_to(hub).as_posix() for path in hub.rglob("*") if path.is_file()]
-
-    def snapshot_download(name: str, **patterns: Any) -> str:
-        assert name == "owner/sd"
-        for file in filter_repo_objects(files, **patterns):
-            (cache / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(hub / file, cache / file)
-        return str(cache)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    there = Hub(hub, tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", there.snapshot_download)
     assert equal(open_backbone("owner/sd", device="cpu", prompts=read_prompts(NAMES)), opened(hub))
-    assert {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()} == set(files) - set(
-        extra
-    )
+    assert there.files(there.cache) == there.files(hub) - set(extra)

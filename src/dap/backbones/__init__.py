@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from dap.backbones.base import Backbone, default_micro_batch
 from dap.backbones.computing import Computing
-from dap.backbones.parts import read_json
+from dap.backbones.json_files import class_of, read_json
+from dap.backbones.location import EMBEDDED, directory_of
 from dap.backbones.prompts import Prompts, read_prompts
-from dap.errors import BackboneError, ConfigError, unknown
+from dap.errors import BackboneError, ConfigError
 
 __all__ = [
+    "CHECKPOINTS",
+    "EMBEDDED",
     "Backbone",
     "Prompts",
     "default_micro_batch",
@@ -22,12 +24,6 @@ __all__ = [
     "pipeline_class",
     "read_prompts",
 ]
-
-# what is fetched from the hub: settings, words and weights, no single-file copies; weights as pickles where need be
-SNAPSHOT = ("*.json", "*/merges.txt", "*diffusion_pytorch_model*.safetensors", "text_encoder/model*.safetensors")
-PICKLES = ("diffusion_pytorch_model*.bin", "pytorch_model*.bin")
-UNWANTED = ("safety_checker/*", "feature_extractor/*", "*.fp16.*", "*.non_ema.*")
-EMBEDDED = {"digits": Path(__file__).parent / "assets" / "digits"}
 
 
 def open_backbone(
@@ -68,11 +64,22 @@ def open_backbone(
 
 def pipeline_class(directory: Path) -> str:
     """What a pipeline directory says it is, one of `PIPELINES`. Raises: BackboneError for anything else."""
-    kind = read_json(directory / "model_index.json").get("_class_name")
+    index, config = directory / "model_index.json", directory / "config.json"
+    if not index.is_file() and config.is_file():
+        parent = directory.parent if (directory.parent / "model_index.json").is_file() else "a pipeline's directory"
+        more = ", and this one by --vae" if class_of(read_json(config)) == "AutoencoderKL" else ""
+        raise BackboneError(
+            f"{directory} holds a {class_of(read_json(config)) or 'model'}, one part of a pipeline; give its parent: "
+            f"--backbone {parent}{more}"
+        )
+    kind = class_of(read_json(index))
     if kind not in PIPELINES:
         known = " and ".join(PIPELINES)
-        raise BackboneError(f"{directory} is a {kind or 'pipeline of no class'}; dap knows {known} (1.x, 2.x)")
-    return str(kind)
+        raise BackboneError(
+            f"{directory} is a {kind or 'pipeline of no class'}; dap knows {known} (1.x, 2.x): give one of these, e.g. "
+            "--backbone facebook/DiT-XL-2-256"
+        )
+    return kind
 
 
 def _open_dit(directory: Path, name: str, vae: Path | None, computing: Computing, prompts: Prompts | None) -> Backbone:
@@ -118,49 +125,3 @@ def pick_device(device: str) -> str:
         reason = str(error).splitlines()[0][:120]
         raise ConfigError(f"device {device!r} cannot be used here ({reason}); try --device auto or cpu") from None
     return device
-
-
-def directory_of(name: str) -> Path:
-    """The pipeline on disk: a directory as it stands, or a hub id's snapshot: no code, pickles only if need be."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not any((path / f).is_file() for f in ("model_index.json", "config.json")):
-            found = ", ".join(sorted(os.listdir(path))[:6]) or "nothing"
-            raise BackboneError(f"{name} is not a diffusers pipeline: no model_index.json; found {found}")
-        return path
-    local = path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or path.parent.is_dir()
-    if local:
-        known = (
-            [*EMBEDDED, *(f"{p}" for p in path.parent.glob("*") if p.is_dir())]
-            if path.parent.is_dir()
-            else list(EMBEDDED)
-        )
-        raise BackboneError(unknown("backbone", name, known) + "; or a pipeline directory, or a hub id like owner/name")
-    return _snapshot(name)
-
-
-def _snapshot(name: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
-
-    try:
-        directory = Path(
-            snapshot_download(name, allow_patterns=list(SNAPSHOT), ignore_patterns=[*UNWANTED, "*.bin.index.json"])
-        )
-        parts = [path.parent for path in directory.rglob("config.json")]
-        bare = [part.relative_to(directory) for part in parts if not any(part.glob("*.safetensors"))]
-        if bare:  # an old repository: pickles, which are read under `weights_only`
-            wanted = [(part / pickle).as_posix() for part in bare for pickle in PICKLES]
-            directory = Path(
-                snapshot_download(name, allow_patterns=[*SNAPSHOT, *wanted], ignore_patterns=list(UNWANTED))
-            )
-        return directory
-    except Exception as error:
-        if constants.HF_HUB_OFFLINE:
-            raise BackboneError(
-                f"cannot fetch {name!r} from the hub: HF_HUB_OFFLINE is set and it is not in the cache; unset it, or "
-                f"run `hf download {name} --local-dir DIR` where there is a network and give that directory"
-            ) from None
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise BackboneError(
-            f"cannot fetch {name!r} from the hub ({reason}); check the name, or give a directory"
-        ) from error

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dap.backbones.chain import Chain
 from dap.backbones.computing import Computing, compile_blocks, computed, decode_slices
-from dap.backbones.parts import load_part, load_vae, read_json, weight_files, weights_digest
+from dap.backbones.parts import find_weights, load_part, load_vae, read_json, weights_digest
 from dap.backbones.tapping import run_through, stop_at
 from dap.errors import BackboneError, unknown
 from dap.types import Prediction
@@ -87,13 +87,13 @@ class DiTBackbone:
         if self.vae is not None:
             self.vae.enable_slicing()  # encodes one image at a time: its memory is many times the transformer's
         self.schedule, self._null_class, self._files = scheduler, classes, tuple(files)
+        self.time_embedding = time_embedding(transformer)
         check_channels(name, self.latent_shape[0], self.vae)
 
     def weights_digest(self) -> str:
         """sha256 over each part's settings and the weight files; over the tensors of a model made in memory."""
         models = [self.transformer, *([] if self.vae is None else [self.vae])]
-        embedding = time_embedding(self.transformer)
-        other = [] if embedding == "diffusers" else [{"time_embedding": embedding}]
+        other = [] if self.time_embedding == "diffusers" else [{"time_embedding": self.time_embedding}]
         return weights_digest([self.schedule, *(model.config for model in models), *other], self._files, models)
 
     def chain(self, scheduler: str, steps: int, eta: float, variance: str = "fixed") -> Chain:
@@ -177,7 +177,7 @@ def load_dit(directory: Path, *, name: str, vae: Path | None = None, computing: 
     if "time_embedding" in record:
         set_time_embedding(transformer, record["time_embedding"], str(directory / "dap.json"))
     vae_at = vae or (directory if (directory / "vae").is_dir() else None)
-    vae_model, vae_files = (None, []) if vae_at is None else load_vae(vae_at)
+    vae_model, vae_files = (None, ()) if vae_at is None else load_vae(vae_at)
     return DiTBackbone(
         transformer,
         read_json(directory / "scheduler" / "scheduler_config.json"),
@@ -187,7 +187,7 @@ def load_dit(directory: Path, *, name: str, vae: Path | None = None, computing: 
         cfg_scale=float(record.get("cfg_scale", 4.0 if vae_model is not None else 1.0)),
         default_tap=record.get("tap"),
         computing=computing,
-        files=[*weight_files(directory / "transformer"), *vae_files],
+        files=[*find_weights(directory / "transformer").files, *vae_files],
     )
 
 

@@ -17,27 +17,23 @@ within run row by row. What differs is set here: the time embedding, and norm ep
 from __future__ import annotations
 
 import re
-from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
 
+from dap.backbones.checkpoint import State, read_state
 from dap.backbones.computing import Computing
 from dap.backbones.dit import DiTBackbone, set_time_embedding
 from dap.backbones.parts import load_vae
 from dap.data.imagenet import imagenet_wnids, synset
 from dap.errors import BackboneError, unknown
 
-State = dict[str, Tensor]
 _BETAS = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
 SCHEDULE: dict[str, Any] = {**_BETAS, "clip_sample": False}
 CFG_SCALE = 4.0
 POS_EMBED_TOLERANCE = 2e-3  # a half-precision copy; any other order of tokens or channels is off by about 1
-_SITE = "https://dl.fbaipublicfiles.com/DiT/models"
 
 
 class Architecture(NamedTuple):
@@ -79,7 +75,7 @@ def load_original(path: Path, arch: str | None, *, vae: Path | None, computing: 
     when its VAE is missing or has other channels.
     """
     transformer = to_diffusers(read_state(path)[0], arch, str(path))
-    model, files = (None, []) if vae is None else load_vae(vae)
+    model, files = (None, ()) if vae is None else load_vae(vae)
     return DiTBackbone(
         transformer,
         SCHEDULE,
@@ -90,28 +86,6 @@ def load_original(path: Path, arch: str | None, *, vae: Path | None, computing: 
         computing=computing,
         files=[path, *files],
     )
-
-
-def read_state(path: Path) -> tuple[State, str]:
-    """The tensors of a checkpoint and where they were: "ema" when it has one, else "model", else the file itself.
-
-    Raises: BackboneError when it is missing, damaged, or needs more than `weights_only` allows.
-    """
-    if not path.is_file():
-        raise BackboneError(f"{path}: no such file; get DiT-XL-2-256x256.pt or -512x512.pt from {_SITE}/")
-    try:
-        with torch.serialization.safe_globals([Namespace]):  # training checkpoints hold their arguments
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except Exception as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise BackboneError(
-            f"cannot load {path}: {said[0][:160]}; dap reads weights only and runs no pickled code, fetch it again"
-        ) from None
-    found = next((key for key in ("ema", "model") if isinstance(content, Mapping) and key in content), "file")
-    state = content if found == "file" else content[found]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BackboneError(f"{path} holds no state dict of tensors; dap knows a plain one, or one under ema or model")
-    return dict(state), found
 
 
 def to_diffusers(state: State, arch: str | None, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""Reading the parts of a pipeline directory: JSON files and models, nothing fetched, nothing executed."""
+"""Reading the models of a pipeline directory, and their name: nothing fetched, nothing executed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from dap.backbones.json_files import class_of, read_json
+from dap.backbones.weights import find_weights
 from dap.errors import BackboneError
 
-WEIGHTS = "diffusion_pytorch_model"
+__all__ = ["class_of", "find_weights", "load_part", "load_vae", "read_json", "weights_digest"]
 
 
 def weights_digest(settings: Iterable[Mapping[str, Any]], files: Sequence[Path], models: Iterable[Any]) -> str:
@@ -30,15 +32,12 @@ def weights_digest(settings: Iterable[Mapping[str, Any]], files: Sequence[Path],
     return total.hexdigest()
 
 
-def load_part(kind: Any, directory: Path, part: str, **options: Any) -> Any:
-    """One model of a pipeline directory in float32, safetensors (or a pickle under `weights_only`), nothing fetched.
-
-    options  more for `from_pretrained`, e.g. variant="fp16"
-    """
+def load_part(kind: Any, directory: Path, part: str) -> Any:
+    """One model of a pipeline directory in float32, from the files that `find_weights` finds, nothing fetched."""
     where = directory / part if part else directory
     if not (where / "config.json").is_file():
         raise BackboneError(f"{where} has no config.json; a diffusers pipeline directory has one in {part or 'it'}/")
-    _check_weights(where)
+    weights = find_weights(where)
     try:
         model, info = kind.from_pretrained(
             str(directory),
@@ -47,7 +46,7 @@ def load_part(kind: Any, directory: Path, part: str, **options: Any) -> Any:
             torch_dtype=torch.float32,
             low_cpu_mem_usage=False,
             output_loading_info=True,
-            **options,
+            **weights.options,
         )
     except Exception as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
@@ -64,45 +63,16 @@ def load_part(kind: Any, directory: Path, part: str, **options: Any) -> Any:
     return model
 
 
-def load_vae(directory: Path) -> tuple[Any, list[Path]]:
+def load_vae(directory: Path) -> tuple[Any, tuple[Path, ...]]:
     """The AutoencoderKL of a VAE's own directory, or of a pipeline's `vae/`, and its weight files."""
     from diffusers import AutoencoderKL
 
     part = "vae" if (directory / "vae").is_dir() else ""
     where = directory / part
-    kind = read_json(where / "config.json").get("_class_name") if (where / "config.json").is_file() else None
+    if not (where / "config.json").is_file():
+        lacks = "no config.json" if part else "neither config.json nor vae/"
+        raise BackboneError(f"{where} has {lacks}; name a VAE's directory, or its pipeline's: --vae DIR")
+    kind = class_of(read_json(where / "config.json"))
     if kind not in (None, "AutoencoderKL"):
         raise BackboneError(f"{where} holds a {kind}, not an AutoencoderKL; name the VAE's directory: --vae DIR")
-    return load_part(AutoencoderKL, directory, part), weight_files(where)
-
-
-def weight_files(where: Path) -> list[Path]:
-    """The files that hold a part's weights, sorted."""
-    return sorted(path for path in where.iterdir() if path.suffix in (".safetensors", ".bin"))
-
-
-def _check_weights(where: Path) -> None:
-    """Names the file that is missing, one file or a shard of several, and how to get it."""
-    missing = [] if weight_files(where) else [f"{WEIGHTS}.safetensors"]
-    for index in where.glob("*.index.json"):
-        shards = read_json(index).get("weight_map")
-        if isinstance(shards, dict):
-            missing += sorted({str(name) for name in shards.values() if not (where / str(name)).is_file()})
-    if missing:
-        raise BackboneError(
-            f"cannot load {where}: {missing[0]} is missing; copy it there, or fetch the whole pipeline again: "
-            "hf download OWNER/NAME --local-dir DIR"
-        )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a pipeline directory."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BackboneError(f"cannot read {path}: {error.strerror}; is its directory a whole pipeline?") from None
-    except ValueError:
-        raise BackboneError(f"{path} is not valid JSON; the checkpoint is damaged") from None
-    if not isinstance(record, dict):
-        raise BackboneError(f"{path} does not hold a JSON object; the checkpoint is damaged")
-    return record
+    return load_part(AutoencoderKL, directory, part), find_weights(where).files

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dap.backbones.parts import load_part, read_json
+from dap.backbones.parts import find_weights, load_part, load_vae, read_json
+from dap.backbones.weights import TRANSFORMERS
 from dap.errors import BackboneError
 
 KINDS = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
@@ -33,47 +34,28 @@ def load_parts(directory: Path, vae: Path | None = None) -> Parts:
 
     Raises: BackboneError when a part is missing, damaged, or of a class that dap does not know.
     """
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import UNet2DConditionModel
 
     index = read_json(directory / "model_index.json")
     for part, kind in {**KINDS, "tokenizer": TOKENIZERS[0]}.items():
-        named = str((index.get(part) or [None, kind])[-1])
+        said = index.get(part)
+        named = str(said[-1]) if isinstance(said, list) and said else kind
         if named not in (kind, *TOKENIZERS[1:] * (part == "tokenizer")):
             raise BackboneError(f"{directory}: its {part} is a {named}; of Stable Diffusion 1.x and 2.x it is a {kind}")
-    vae_at = vae or directory
-    vae_part = "vae" if vae is None or (vae / "vae").is_dir() else ""
+    if vae is None and not (directory / "vae").is_dir():
+        raise BackboneError(f"{directory / 'vae'} is missing; fetch the pipeline again, or name another: --vae DIR")
     tokenizer, words = load_tokenizer(directory / "tokenizer")
-    found = (_weights(directory / "unet"), _weights(vae_at / vae_part), _weights(directory / "text_encoder", "model"))
+    text_encoder, text_files = _load_text_encoder(directory / "text_encoder")
+    unet = load_part(UNet2DConditionModel, directory, "unet")
+    vae_model, vae_files = load_vae(vae or directory)
     return Parts(
-        unet=load_part(UNet2DConditionModel, directory, "unet", **found[0].options),
-        vae=load_part(AutoencoderKL, vae_at, vae_part, **found[1].options),
-        text_encoder=_load_text_encoder(directory / "text_encoder", found[2]),
+        unet=unet,
+        vae=vae_model,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         scheduler=read_json(directory / "scheduler" / "scheduler_config.json"),
-        files=(*(weights.file for weights in found), *words),
+        files=(*find_weights(directory / "unet").files, *vae_files, *text_files, *words),
     )
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """A weight file, and what `from_pretrained` must be told to take that one."""
-
-    file: Path
-    options: dict[str, Any]
-
-
-def _weights(where: Path, stem: str = "diffusion_pytorch_model") -> _Weights:
-    """The file to load: full precision before fp16, safetensors before a pickle (read as `weights_only`)."""
-    for variant in (None, "fp16"):
-        for suffix in (".safetensors", ".bin"):
-            name = f"pytorch_{stem}" if (stem, suffix) == ("model", ".bin") else stem
-            file = where / f"{name}{'.' + variant if variant else ''}{suffix}"
-            if file.is_file():
-                return _Weights(file, {"variant": variant, "use_safetensors": suffix == ".safetensors"})
-    if not (where / "config.json").is_file():
-        raise BackboneError(f"{where} has no config.json; is its directory a whole pipeline?")
-    found = ", ".join(sorted(path.name for path in where.iterdir())[:6])
-    raise BackboneError(f"{where} has no {stem}.safetensors (nor .bin, fp16), found {found}; fetch the pipeline again")
 
 
 def load_tokenizer(where: Path) -> tuple[Any, list[Path]]:
@@ -94,10 +76,13 @@ def load_tokenizer(where: Path) -> tuple[Any, list[Path]]:
         raise BackboneError(f"cannot load {where}: {_first_line(error)}; fetch the pipeline again") from error
 
 
-def _load_text_encoder(where: Path, weights: _Weights) -> Any:
+def _load_text_encoder(where: Path) -> tuple[Any, tuple[Path, ...]]:
     from transformers import CLIPTextModel
     from transformers.utils import logging
 
+    if not (where / "config.json").is_file():
+        raise BackboneError(f"{where} has no config.json; fetch the pipeline again")
+    weights = find_weights(where, TRANSFORMERS)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -115,7 +100,7 @@ def _load_text_encoder(where: Path, weights: _Weights) -> Any:
     wrong = [key for key in wrong if not key.endswith("position_ids")]  # older files store these constants
     if wrong:
         raise BackboneError(f"{where}: {len(wrong)} weights missing, unexpected or of another shape, e.g. {wrong[0]}")
-    return model.float()
+    return model.float(), weights.files
 
 
 def _first_line(error: Exception) -> str:

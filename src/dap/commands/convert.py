@@ -10,8 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from dap.backbones import directory_of
+from dap.backbones.checkpoint import read_state
 from dap.backbones.dit import check_channels
-from dap.backbones.original_dit import CFG_SCALE, SCHEDULE, class_names, read_state, to_diffusers
+from dap.backbones.original_dit import CFG_SCALE, SCHEDULE, class_names, to_diffusers
 from dap.backbones.parts import load_vae
 from dap.disk import refusals
 from dap.errors import StoreError
@@ -41,11 +42,11 @@ def run_convert(checkpoint: Path, arch: str | None, out: Path, vae: str | None, 
     record = {"cfg_scale": CFG_SCALE, "converted": {"arch": arch, **origin}}
     if vae_at is not None:
         check_channels(str(checkpoint), int(model.config.in_channels), load_vae(vae_at)[0])
-    partial = out.with_name(f".dap-{uuid4().hex}.tmp")
+    partial = out.absolute().with_name(f".dap-{uuid4().hex}.tmp")
     with refusals(out):
         try:
             save_pipeline(partial, model, names, record=record, vae=vae_at, scheduler=SCHEDULE)
-            os.replace(partial, out)
+            _put(partial, out)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     talk.say(WARNING)
@@ -61,3 +62,12 @@ def run_convert(checkpoint: Path, arch: str | None, out: Path, vae: str | None, 
         "time_embedding": "original",
         "vae": vae_at is not None,
     }
+
+
+def _put(partial: Path, out: Path) -> None:
+    """Moves what was made to `out`; an empty directory is filled and not replaced: a shell may stand in it."""
+    if not out.exists():
+        os.replace(partial, out)
+        return
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == "model_index.json"):  # last: then it is whole
+        os.replace(path, out / path.name)
