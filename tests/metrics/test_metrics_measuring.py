@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_sets import NAMES, distilled, folder
 from PIL import Image
 
 import dap
@@ -16,6 +15,7 @@ from dap.metrics import measure
 from dap.metrics.features import IN_MEMORY, Space, open_space, space_of
 from dap.metrics.tsne import chosen, embedded, sketched
 from dap.testing import tiny_dit, tiny_source
+from small_sets import NAMES, distilled, folder
 
 PIXELS = MetricsConfig(features="pixels", points=20)
 

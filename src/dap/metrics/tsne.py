@@ -44,7 +44,7 @@ def sketched(rows: NDArray[np.float32], seed: int, numbers: int = 2048) -> NDArr
     if rows.shape[1] <= numbers:
         return np.array(rows)
     rng = np.random.default_rng(seed)
-    bucket, sign = rng.integers(numbers, size=rows.shape[1]), rng.choice(np.float32([-1, 1]), rows.shape[1])
+    bucket, sign = rng.integers(numbers, size=rows.shape[1]), rng.choice(np.array([-1, 1], np.float32), rows.shape[1])
     out = np.zeros((len(rows), numbers), np.float32)
     for row, short in zip(rows, out, strict=True):
         np.add.at(short, bucket, sign * row)
