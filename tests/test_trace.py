@@ -13,7 +13,8 @@ from dap.distillation import open_job
 from dap.errors import ConfigError
 from dap.store import Store
 from dap.testing import save_tiny_dit, tiny_dit
-from dap.trace import FRAMES, check_trace, trace, trace_files
+from dap.trace import FRAMES, check_trace, trace
+from dap.trace_files import trace_files
 
 DIGITS = tuple("0123456789")
 

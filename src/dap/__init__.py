@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dap.errors import BackboneError, ConfigError, DapError, DataError, SamplingError, StoreError
     from dap.evaluation import PROTOCOLS, evaluate
     from dap.metrics import measure
-    from dap.report import report
+    from dap.reporting import report
     from dap.store import Store
 
 _HOME = {
@@ -53,7 +53,7 @@ _HOME = {
     "dap.errors": ("BackboneError", "ConfigError", "DapError", "DataError", "SamplingError", "StoreError"),
     "dap.evaluation": ("PROTOCOLS", "evaluate"),
     "dap.metrics": ("measure",),
-    "dap.report": ("report",),
+    "dap.reporting": ("report",),
     "dap.store": ("Store",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

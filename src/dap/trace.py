@@ -28,6 +28,7 @@ from dap.pictures import grid, save_png, to_uint8
 from dap.reference import Reference
 from dap.resolution import real_images
 from dap.sampling import State, trajectory, with_cfg
+from dap.trace_files import trace_files
 from dap.types import Chunk, Unit
 
 FRAMES = 10
@@ -67,12 +68,6 @@ def trace(job: Job, text: str) -> Iterator[tuple[int, int]]:
             seen[name] += [frame] if frame is not None else []
             yield done, total
     _write(job, unit, seen, view)
-
-
-def trace_files(folder: str, index: int) -> dict[str, str]:
-    """Where an image's trace lies, relative to the dataset."""
-    stem = f"trace/{folder}/{index:05d}"
-    return {"record": f"{stem}.json", "guided": f"{stem}-guided.png", "unguided": f"{stem}-unguided.png"}
 
 
 def check_trace(job: Job, text: str) -> Unit:

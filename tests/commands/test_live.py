@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_sets import distilled
 
 from dap.commands.live import Pace, show_last
 from dap.distillation import Event
 from dap.store import Store
 from dap.types import Unit
+from small_sets import distilled
 
 
 def test_the_line_says_chunks_images_pace_and_distance(monkeypatch: pytest.MonkeyPatch) -> None:

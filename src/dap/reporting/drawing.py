@@ -1,0 +1,127 @@
+"""What all figures share: one style, colours that the colour-blind can tell apart, names that the font can write."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+
+from dap.disk import write_whole
+
+# Okabe and Ito's palette: told apart under every common colour blindness, and in grey by their order of lightness
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#8A8A8A")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
+INK, FAINT, PAPER = "#22262b", "#8b939c", "#ffffff"
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dap",
+    "savefig.dpi": 200,
+}
+_DARK = (
+    "@media (prefers-color-scheme: dark) {"
+    f'[style*="fill: {INK}"]{{fill:#e8eaed !important}} [style*="stroke: {INK}"]{{stroke:#e8eaed !important}}'
+    f'[style*="fill: {FAINT}"]{{fill:#9aa3ad !important}} [style*="stroke: {FAINT}"]{{stroke:#6b747e !important}}'
+    f'[style*="fill: {PAPER}"]{{fill:#1b1e23 !important}}'
+    "}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A finished figure. `alt` says in words what it shows, `rows` are its numbers, the first row their names."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    svg: bytes
+    png: bytes
+    rows: tuple[tuple[str, ...], ...] = ()
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes NAME.svg and NAME.png, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{self.name}.svg", folder / f"{self.name}.png"]
+        for path, data in zip(paths, (self.svg, self.png), strict=True):
+            write_whole(path, data)
+        return paths
+
+    def for_the_page(self) -> bytes:
+        """The SVG on no ground of its own, its ink light where the reader's screen is dark."""
+        head, tag, rest = self.svg.partition(b"<defs>")
+        return head + b"<style>" + _DARK.encode() + b"</style>" + tag + rest if tag else self.svg
+
+
+@contextmanager
+def sheet(width: float = 6.4, height: float = 3.6) -> Iterator[Figure]:
+    """An empty figure in the house style, in inches; no global state, no display."""
+    with mpl.rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def drawn(figure: Figure, name: str, title: str, caption: str, alt: str, rows: Sequence[Sequence[str]] = ()) -> Drawn:
+    """Renders a figure both ways; the same figure gives the same bytes."""
+    files = {}
+    for kind, ground in (("svg", "none"), ("png", PAPER)):
+        out = io.BytesIO()
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        with mpl.rc_context(STYLE):
+            figure.savefig(out, format=kind, facecolor=ground, metadata=metadata)
+        files[kind] = out.getvalue()
+    table = tuple(tuple(str(cell) for cell in row) for row in rows)
+    return Drawn(name=name, title=title, caption=caption, alt=alt, rows=table, **files)
+
+
+def writable(names: Sequence[str], longest: int = 24) -> tuple[list[str], int]:
+    """Names as figures can write them: shortened, and `class 3` where the font lacks a letter; and how many lack."""
+    out, lacking = [], 0
+    for number, name in enumerate(names):
+        text = re.sub(r"\s+", " ", name).replace("$", r"\$")  # a dollar would begin a formula
+        if all(ord(c) in _letters() for c in text):
+            out.append(text if len(text) <= longest else text[: longest - 1] + "…")
+        else:
+            out.append(f"class {number}")
+            lacking += 1
+    return out, lacking
+
+
+@cache
+def _letters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont
+
+    return frozenset(FT2Font(findfont(STYLE["font.family"])).get_charmap())
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction as people read it; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def short(value: float | None) -> str:
+    """Three digits; a dash where there is none."""
+    return "–" if value is None else f"{value:.3g}"
