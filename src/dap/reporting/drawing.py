@@ -97,17 +97,25 @@ def drawn(figure: Figure, name: str, title: str, caption: str, alt: str, rows: S
     return Drawn(name=name, title=title, caption=caption, alt=alt, rows=table, **files)
 
 
-def writable(names: Sequence[str], longest: int = 24) -> tuple[list[str], int]:
-    """Names as figures can write them: shortened, and `class 3` where the font lacks a letter; and how many lack."""
-    out, lacking = [], 0
+def writable(names: Sequence[str], longest: int = 24) -> list[str]:
+    """Names as figures can write them: shortened, and `class 3` where the font lacks a letter."""
+    out = []
     for number, name in enumerate(names):
-        text = re.sub(r"\s+", " ", name).replace("$", r"\$")  # a dollar would begin a formula
-        if all(ord(c) in _letters() for c in text):
-            out.append(text if len(text) <= longest else text[: longest - 1] + "…")
-        else:
-            out.append(f"class {number}")
-            lacking += 1
-    return out, lacking
+        text = re.sub(r"\s+", " ", name)
+        text = text if len(text) <= longest else text[: longest - 1] + "…"
+        out.append(text.replace("$", r"\$") if _has(text) else f"class {number}")  # a dollar would begin a formula
+    return out
+
+
+def lacking(names: Sequence[str], most: int = 10) -> str:
+    """A sentence on the names that figures write as numbers, "" when there are none."""
+    lost = [f"class {number} is {name}" for number, name in enumerate(names) if not _has(name)]
+    more = f" and {len(lost) - most} more" if len(lost) > most else ""
+    return f" The figure's font lacks their letters: {', '.join(lost[:most])}{more}." if lost else ""
+
+
+def _has(text: str) -> bool:
+    return all(ord(c) in _letters() for c in text if not c.isspace())
 
 
 @cache

@@ -46,8 +46,8 @@ def page(views: Sequence[SetView], figures: Sequence[tuple[Drawn, str, str]], te
         "maps": any(s["maps"] for s in data["sets"]),
         "metrics": [_metric_rows(view) for view in views if view.metrics],
         "per_class": _per_class(main),
-        "features": (main.metrics or {}).get("features") or {},
-        "reference": (main.metrics or {}).get("reference") or {},
+        "features": _named(main, "features").get("name", "features"),
+        "reference": {"name": "?", "images": "?", **_named(main, "reference")},
         "figures": [
             {"uri": uri, "file": file, "title": f.title, "caption": f.caption, "alt": f.alt, "rows": f.rows}
             for f, uri, file in figures
@@ -67,6 +67,11 @@ def _title(view: SetView) -> str:
     ).get("counts")
     real = f"{sum(counts):,} real ones" if counts else "a whole dataset"
     return f"{len(view.pictures):,} images in place of {real}"
+
+
+def _named(view: SetView, key: str) -> Mapping[str, Any]:
+    found = (view.metrics or {}).get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _facts(view: SetView) -> list[tuple[str, str]]:

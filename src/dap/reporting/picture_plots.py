@@ -7,10 +7,11 @@ from typing import Any
 
 from PIL import Image
 
-from dap.reporting.drawing import COLOURS, FAINT, INK, MARKERS, PAPER, Drawn, drawn, sheet, short, writable
+from dap.reporting.drawing import COLOURS, FAINT, INK, MARKERS, PAPER, Drawn, drawn, lacking, sheet, short, writable
 
 Pair = tuple[Image.Image, Image.Image | None]  # a synthetic image and its nearest real one
 MOST_CLASSES = 40  # that colour and mark can tell apart
+LETTER = 0.08  # inches of an average letter, rounded up
 
 
 def look_of(label: int) -> tuple[str, str]:
@@ -20,9 +21,10 @@ def look_of(label: int) -> tuple[str, str]:
 
 def tsne(name: str, title: str, points: Sequence[Sequence[Any]], classes: Sequence[str], real: str) -> Drawn:
     """Real images as small dots, synthetic ones large; `points` as in the metrics, at least three of them."""
-    names, _ = writable(classes)
+    names = writable(classes)
     known = [p for p in points if isinstance(p[1], int) and 0 <= p[1] < len(classes)]
     labels = sorted({p[1] for p in known})
+    columns = max(1, min(len(labels), int(6.4 / (0.5 + LETTER * max(len(names[label]) for label in labels)))))
     with sheet(6.4, 5.2) as figure:
         plot = figure.add_subplot()
         for label in labels:
@@ -44,34 +46,37 @@ def tsne(name: str, title: str, points: Sequence[Sequence[Any]], classes: Sequen
         plot.set(xticks=[], yticks=[], aspect="equal")
         plot.spines[:].set_visible(False)
         if len(labels) <= MOST_CLASSES:
-            figure.legend(loc="outside lower center", ncols=min(6, len(labels)), fontsize=8, markerscale=0.8)
+            figure.legend(loc="outside lower center", ncols=columns, fontsize=8, markerscale=0.8)
         counts = sum(p[0] == -1 for p in known), sum(p[0] == 0 for p in known)
         text = (
             f"Small: {counts[0]} {real} images; large: {counts[1]} synthetic ones. Neighbours are near each other; "
             "distances between clusters and their sizes mean nothing."
-        )
+        ) + lacking(classes)
         return drawn(figure, name, title, text, f"t-SNE map of {len(known)} images in {len(labels)} classes. {text}")
 
 
 def neighbours(rows: Sequence[tuple[str, Sequence[Pair]]]) -> Drawn:
     """One row a class: each synthetic image with its nearest real image to the right of it."""
-    names, _ = writable([name for name, _ in rows])
+    names = writable([name for name, _ in rows])
     most = max(len(pairs) for _, pairs in rows)
-    with sheet(0.9 + 1.25 * most, 0.25 + 0.62 * len(rows)) as figure:
-        grid = figure.add_gridspec(len(rows), most)
+    left, side, pair = 0.2 + LETTER * max(map(len, names)), 0.6, 1.32  # inches: nothing here needs a layout engine
+    width, height = left + pair * most, 0.06 + 0.66 * len(rows)
+    with sheet(width, height) as figure:
+        figure.set_layout_engine("none")
         for y, (_, pairs) in enumerate(rows):
-            for x in range(most):
-                inner = grid[y, x].subgridspec(1, 2, wspace=0.02)
-                for k in range(2):
-                    plot = figure.add_subplot(inner[0, k])
+            bottom = height - 0.66 * (y + 1)
+            figure.text((left - 0.1) / width, (bottom + side / 2) / height, names[y], ha="right", va="center")
+            for x, both in enumerate(pairs):
+                for k, picture in enumerate(both):
+                    start = left + pair * x + (side + 0.03) * k
+                    plot = figure.add_axes((start / width, bottom / height, side / width, side / height))
                     plot.set(xticks=[], yticks=[])
-                    plot.spines[:].set_visible(k == 0 and x < len(pairs))
+                    plot.spines[:].set_visible(k == 0)
                     plot.spines[:].set(color=INK, linewidth=1.2)
-                    if x < len(pairs) and (picture := pairs[x][k]) is not None:
+                    if picture is not None:
                         _show(plot, picture)
-                    if x == 0 and k == 0:
-                        plot.set_ylabel(names[y], rotation=0, ha="right", va="center", fontsize=8)
         text = "Framed: synthetic. To the right of each: the real image nearest to it in the features named above."
+        text += lacking([name for name, _ in rows])
         alt = f"Contact sheet of {sum(len(pairs) for _, pairs in rows)} synthetic images beside their real neighbours."
         return drawn(figure, "neighbours", "Synthetic images and their real neighbours", text, alt)
 
