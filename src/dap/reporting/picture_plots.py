@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from dap.reporting.drawing import COLOURS, FAINT, INK, MARKERS, PAPER, Drawn, drawn, lacking, sheet, short, writable
@@ -63,18 +64,19 @@ def neighbours(rows: Sequence[tuple[str, Sequence[Pair]]]) -> Drawn:
     width, height = left + pair * most, 0.06 + 0.66 * len(rows)
     with sheet(width, height) as figure:
         figure.set_layout_engine("none")
+        plot = figure.add_axes((0, 0, 1, 1))
         for y, (_, pairs) in enumerate(rows):
             bottom = height - 0.66 * (y + 1)
-            figure.text((left - 0.1) / width, (bottom + side / 2) / height, names[y], ha="right", va="center")
+            plot.text(left - 0.1, bottom + side / 2, names[y], ha="right", va="center")
             for x, both in enumerate(pairs):
                 for k, picture in enumerate(both):
                     start = left + pair * x + (side + 0.03) * k
-                    plot = figure.add_axes((start / width, bottom / height, side / width, side / height))
-                    plot.set(xticks=[], yticks=[])
-                    plot.spines[:].set_visible(k == 0)
-                    plot.spines[:].set(color=INK, linewidth=1.2)
                     if picture is not None:
-                        _show(plot, picture)
+                        _show(plot, picture, (start, start + side, bottom, bottom + side))
+                    if k == 0:
+                        plot.add_patch(Rectangle((start, bottom), side, side, fill=False, ec=INK, lw=1.2))
+        plot.set(xlim=(0, width), ylim=(0, height))
+        plot.set_axis_off()
         text = "Framed: synthetic. To the right of each: the real image nearest to it in the features named above."
         text += lacking([name for name, _ in rows])
         alt = f"Contact sheet of {sum(len(pairs) for _, pairs in rows)} synthetic images beside their real neighbours."
@@ -117,6 +119,6 @@ def trajectory(
         return drawn(figure, name, title, text, f"{title}. {text}", rows)
 
 
-def _show(plot: Any, picture: Image.Image) -> None:
+def _show(plot: Any, picture: Image.Image, extent: tuple[float, float, float, float] | None = None) -> None:
     smooth = "nearest" if picture.width <= 96 else "antialiased"
-    plot.imshow(picture.convert("RGB"), interpolation=smooth)
+    plot.imshow(picture.convert("RGB"), interpolation=smooth, extent=extent)
