@@ -224,6 +224,23 @@ def test_letters_that_the_font_lacks_become_numbers_in_figures(whole: Path) -> N
     assert "class 2 is ユリ" in text_of(whole)
 
 
+def test_a_map_on_test_images_is_offered_where_there_is_none(tmp_path: Path) -> None:
+    out = distilled(tmp_path / "d", folder(tmp_path / "real"))
+    measure([out], config=PIXELS)
+    report([out])
+    assert f"A second map, on test images: <code>dap measure {out} --reference" in text_of(out)
+
+
+def test_only_sets_of_one_size_share_a_radar(tmp_path: Path) -> None:
+    real = folder(tmp_path / "real")
+    sets = [distilled(tmp_path / f"d{ipc}", real, ipc=ipc) for ipc in (2, 4)]
+    measure(sets, real, config=PIXELS)
+    report(sets)
+    radar = (sets[0] / "report-figures" / "radar.svg").read_text(encoding="utf-8")
+    assert "d2" in radar
+    assert "d4" not in radar, "the energy distance of other sizes does not compare"
+
+
 def test_sets_are_compared_in_one_file(whole: Path, tmp_path: Path) -> None:
     real = folder(tmp_path / "real")
     one, ten = distilled(tmp_path / "one", real, ipc=2), distilled(tmp_path / "ten", real, ipc=4, seed=1)

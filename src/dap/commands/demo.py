@@ -43,7 +43,7 @@ def run_demo(out: Path, ipcs: tuple[int, ...], talk: Talk) -> dict[str, Any]:
     result = run_evaluate(sets, "digits:test", "digits:train", settings, ["random", "full"], "auto", talk)
     sheet = save_png(demo_sheet(out, max(ipcs)), out / "contact_sheet.png")
     main_first = sorted(sets, key=lambda path: (path.parent != out / f"ipc-{max(ipcs)}", path.name))
-    run_measure(main_first, None, None, False, Config(metrics=MetricsConfig(points=MAP_POINTS)), talk)
+    run_measure(main_first, None, "digits:test", False, Config(metrics=MetricsConfig(points=MAP_POINTS)), talk)
     page = report(main_first, out / "report.html")["report"]
     paths = {"contact_sheet": str(sheet), "report": page}
     return {**result, "repeats": REPEATS, **paths, "seconds": round(time.perf_counter() - began, 1)}

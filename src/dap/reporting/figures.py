@@ -55,7 +55,8 @@ def beside(view: SetView, result: Result) -> list[Result]:
 
 
 def _radar(views: Sequence[SetView]) -> Drawn:
-    measured = [view for view in views if view.metrics]
+    first = next(view for view in views if view.metrics)
+    measured = [view for view in views if view.metrics and view.ipc == first.ipc]  # other sizes do not compare
     sets = [(view.name, _numbers(view.metrics or {}, headline(view))) for view in measured]
     yard = (measured[0].metrics or {}).get("yardstick")
     if isinstance(yard, dict):

@@ -21,10 +21,16 @@ def missing(view: SetView, test: str) -> list[tuple[str, str]]:
     if view.metrics is None:
         words = ["dap", "measure", view.name, "--reference", source, "--test", test]
         out.append(("Not measured yet: no metrics, neighbours or maps.", shlex.join(words)))
-    elif "test" not in (view.metrics.get("maps") or {}):
-        words = ["dap", "measure", view.name, "--reference", source, "--test", test]
-        out.append(("There is no map on test images.", shlex.join(words)))
     return out
+
+
+def no_test_map(view: SetView, test: str) -> str | None:
+    """The command for a map on test images, where there is only one on training images."""
+    maps = (view.metrics or {}).get("maps")
+    if not isinstance(maps, dict) or "test" in maps:
+        return None
+    source = str(view.table("data").get("source") or "DATA")
+    return shlex.join(["dap", "measure", view.name, "--reference", source, "--test", test])
 
 
 def limits(views: Sequence[SetView]) -> list[str]:

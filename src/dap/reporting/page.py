@@ -11,7 +11,7 @@ from dap._version import __version__
 from dap.reporting.drawing import Drawn, percent, short
 from dap.reporting.figures import beside, headline
 from dap.reporting.gallery import contact_sheet, gallery
-from dap.reporting.limits import limits, missing
+from dap.reporting.limits import limits, missing, no_test_map
 from dap.reporting.reading import Result, SetView, number
 from dap.reporting.reproduce import distill_words, join
 from dap.terminal import duration
@@ -38,6 +38,7 @@ def page(views: Sequence[SetView], figures: Sequence[tuple[Drawn, str, str]], te
         "worth": _worth(main),
         "tiles": _tiles(main),
         "missing": missing(main, tests[0]),
+        "no_test_map": no_test_map(main, tests[0]),
         "warnings": [(view.name, line) for view in views for line in view.warnings],
         "several": len(views) > 1,
         "sheet": contact_sheet(main),
