@@ -89,6 +89,9 @@ def test_too_few_images_for_a_map_give_none(real: Path, tmp_path: Path) -> None:
     assert len(embedded(np.zeros((5, 4), np.float32), 0)) == 5, "copies lie on one spot"
     none = measure([distilled(tmp_path / "d", real)], real, config=MetricsConfig(features="pixels", points=0))
     assert none["maps"]["train"]["points"] == []
+    assert not [note for note in none["notes"] if "map" in note], "nobody wanted one"
+    two = measure([distilled(tmp_path / "e", real)], real, config=MetricsConfig(features="pixels", points=2))
+    assert "there are fewer than 3 images to draw: no map" in two["notes"]
 
 
 def test_the_choice_for_the_map_is_balanced_and_repeatable() -> None:

@@ -31,6 +31,7 @@ from dap.disk import refusals, write_json
 from dap.errors import StoreError
 from dap.metrics.scores import Scores, interval
 from dap.metrics.subjects import Subject
+from dap.metrics.tsne import LEAST
 from dap.metrics_config import MetricsConfig
 from dap.record import machine, versions
 
@@ -81,6 +82,8 @@ def of(
             name: {"points": _points(k, places, subject, real, test, name)} for name, places in results.maps.items()
         }
         named = digest([about, subject.record.get("digest"), numbers["images"]])
+        if config.points and not all(results.maps.values()):
+            numbers["notes"].append(f"there are fewer than {LEAST} images to draw: no map")
         whole = {**numbers, "maps": maps, **about, "digest": named, **surroundings}
         sets.append(whole)
         if subject.directory is not None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dap.disk import refusals, write_whole
 from dap.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from dap.reporting.drawing import Drawn
 
 SVG_BYTES = 300_000  # a larger drawing goes into the page as pixels
 
@@ -27,7 +30,7 @@ def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[st
     makes it. Raises: ConfigError for no set, StoreError for a directory that is no distilled set or cannot be written.
     """
     from dap.reporting.figures import figures
-    from dap.reporting.html import data_uri, render
+    from dap.reporting.html import render
     from dap.reporting.page import page
     from dap.reporting.reading import read_set
 
@@ -39,17 +42,13 @@ def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[st
         raise StoreError(f"{path} is a directory; name a file: --out {path / 'report.html'}")
     if not views[0].pictures:
         raise StoreError(f"{sets[0]} has no images yet: run the same dap distill again, then report")
-    drawn, shown, files = list(figures(views)), [], []
     folder = path.with_name(f"{path.stem}-figures")
     with refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for figure in drawn:
-            files += figure.save(folder)
-            small = figure.for_the_page()
-            if figure.name.startswith("map_"):
-                continue  # the page has the same map, alive
-            picture = data_uri("image/svg+xml", small) if len(small) <= SVG_BYTES else _pixels(figure.png)
-            shown.append((figure, picture, f"{folder.name}/{figure.name}"))
+        drawn = list(figures(views))
+        files = [file for figure in drawn for file in figure.save(folder)]
+        # the page has the maps alive
+        shown = [(f, _embedded(f), f"{folder.name}/{f.name}") for f in drawn if not f.name.startswith("map_")]
         values = page(views, shown, [_likely_test(view.table("data").get("source")) for view in views])
         data = render(values)
         write_whole(path, data)
@@ -69,12 +68,16 @@ def _likely_test(source: object) -> str:
     return f"{text[:-5]}test" if text.endswith("train") else text if ":" in text else f"{text}:test"
 
 
-def _pixels(png: bytes) -> str:
-    """A large figure as WebP."""
+def _embedded(figure: Drawn) -> str:
+    """A figure as a data URI: its drawing, or its pixels as WebP where that is large."""
     import io
 
     from PIL import Image
 
+    from dap.reporting.html import data_uri
     from dap.reporting.thumbnails import uri
 
-    return uri(Image.open(io.BytesIO(png)).convert("RGB"))
+    small = figure.for_the_page()
+    if len(small) <= SVG_BYTES:
+        return data_uri("image/svg+xml", small)
+    return uri(Image.open(io.BytesIO(figure.png)).convert("RGB"))

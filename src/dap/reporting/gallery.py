@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +48,7 @@ def gallery(view: SetView, sets: int) -> dict[str, Any]:
         files[picture.label].append(
             [picture.index, str(picture.seed), picture.chunk, thumb, at, key, distance, copy, picture.path.name]
         )
-    totals = defaultdict(int, {k: sum(p.label == k for p in view.pictures) for k in files})
+    totals = Counter(picture.label for picture in view.pictures)
     names = view.store.class_names
     return {
         "name": view.name,
