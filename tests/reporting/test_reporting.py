@@ -213,7 +213,7 @@ def test_one_class_and_few_images_are_enough_for_a_report(tmp_path: Path) -> Non
     (out / "metrics" / "m.json").write_text(json.dumps(record))
     found = report([out])
     assert not [name for name in found["figures"] if "map_" in name], "two points are no map"
-    assert "1 images in place of" in text_of(out)
+    assert "1 image in place of" in text_of(out)
 
 
 def test_letters_that_the_font_lacks_become_numbers_in_figures(whole: Path) -> None:

@@ -15,7 +15,7 @@ Szekely and Rizzo 2013 (energy distance), Friedman and Dieng 2023 (Vendi score),
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class Real:
     rows        features [N, F]                     mean_distance  E|t - t'| over all pairs, t = t' among them
     centre      their mean [F]                      bandwidth      median distance of the first 256
     neighbours  the nearest others [N, k], and `near` their distances [N, k], sorted; k is 10 or N - 1
+    present     [N], False for rows that are held out; None: all are there
     """
 
     rows: Rows
@@ -42,6 +43,7 @@ class Real:
     bandwidth: float
     neighbours: Tensor
     near: Tensor
+    present: Tensor | None = None
 
     @property
     def radius(self) -> Tensor | None:
@@ -76,24 +78,15 @@ class Real:
 
         A row most of whose ten nearest are held out keeps the farthest as its radius.
         """
-        kept = torch.ones(len(self.near), dtype=torch.bool)
-        kept[held_out] = False
-        out = torch.as_tensor(self.rows[held_out.numpy()])
-        rest = torch.as_tensor(self.rows[kept.numpy()])
+        present = torch.ones(len(self.near), dtype=torch.bool)
+        present[held_out] = False
+        out, rest = torch.as_tensor(self.rows[held_out.numpy()]), int(present.sum())
         cross = sum(float(p.d.sum(dtype=torch.float64)) for p in pairs(out, self.rows, self.centre))
         inner = sum(float(p.d.sum(dtype=torch.float64)) for p in pairs(out, out, self.centre))
         total = self.mean_distance * len(self.near) ** 2 - 2 * cross + inner
-        gone = ~kept[self.neighbours[kept]]
-        near = self.near[kept].masked_fill(gone, torch.inf).sort(1).values
-        near = near.minimum(self.near[kept][:, -1:])
-        return Real(
-            rows=rest,
-            centre=self.centre,
-            mean_distance=total / len(rest) ** 2,
-            bandwidth=self.bandwidth,
-            neighbours=self.neighbours[kept],  # positions in the whole class: for nobody but this function
-            near=near,
-        )
+        near = self.near.masked_fill(~present[self.neighbours], torch.inf).sort(1).values
+        near = near.minimum(self.near[:, -1:])
+        return replace(self, mean_distance=total / rest**2, near=near, present=present)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,28 +114,28 @@ class Scores:
 
 def score(synthetic: Rows, real: Real, block: int | None = None) -> Scores:
     """All numbers of synthetic rows [I, F] of a class, I at least 1."""
-    count = len(synthetic)
-    total, radius = 0.0, real.radius
+    count, total, radius = len(synthetic), 0.0, real.radius
+    present = torch.ones(len(real.rows), dtype=torch.bool) if real.present is None else real.present
     best, who = torch.full((count,), torch.inf), torch.zeros(count, dtype=torch.long)
     covered = torch.zeros(len(real.rows), dtype=torch.bool)
     for part in pairs(synthetic, real.rows, real.centre, block):
-        total += float(part.d.sum(dtype=torch.float64))
         mine = slice(part.first, part.first + len(part.d))
         theirs = slice(part.second, part.second + part.d.shape[1])
-        least = part.d.min(1)
+        total += float(part.d[:, present[theirs]].sum(dtype=torch.float64))
+        least = part.d.masked_fill(~present[theirs], torch.inf).min(1)
         closer = least.values < best[mine]
         best[mine] = torch.where(closer, least.values, best[mine])
         who[mine] = torch.where(closer, least.indices + part.second, who[mine])
         if radius is not None:
             covered[theirs] |= (part.d <= radius[theirs]).any(0)
     apart = sum(float(p.d.sum(dtype=torch.float64)) for p in pairs(synthetic, synthetic, real.centre, block))
-    mean = total / (count * len(real.rows))
+    mean = total / (count * int(present.sum()))
     return Scores(
         energy_distance=max(0.0, 2 * mean - apart / count**2 - real.mean_distance),
         mean_distance=mean,
         vendi=vendi(synthetic, real.centre, real.bandwidth),
         mean_pairwise=apart / (count * (count - 1)) if count > 1 else None,
-        coverage=None if radius is None else float(covered.float().mean()),
+        coverage=None if radius is None else float(covered[present].float().mean()),
         copies=None if radius is None else tuple((best < real.near[who, 0]).tolist()),
         nearest=tuple(who.tolist()),
         nearest_distance=tuple(best.tolist()),

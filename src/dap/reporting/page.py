@@ -67,7 +67,8 @@ def _title(view: SetView) -> str:
         "reference", {}
     ).get("counts")
     real = f"{sum(counts):,} real ones" if counts else "a whole dataset"
-    return f"{len(view.pictures):,} images in place of {real}"
+    count = len(view.pictures)
+    return f"{count:,} image{'' if count == 1 else 's'} in place of {real}"
 
 
 def _named(view: SetView, key: str) -> Mapping[str, Any]:
