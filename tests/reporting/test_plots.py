@@ -70,6 +70,7 @@ def test_names_that_the_font_cannot_write_become_numbers() -> None:
     assert shown[:2] == ["cat", "class 1"]
     assert shown[2] == r"a\$b\$", "no formula"
     assert len(shown[3]) == 24
+    assert writable(["runs/of/last/week/ipc-10"], 12, tail=True) == ["…week/ipc-10"]
     assert lacking(names) == " The figure's font lacks their letters: class 1 is ユリ."
     assert lacking(["cat"]) == ""
 

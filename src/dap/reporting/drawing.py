@@ -97,12 +97,16 @@ def drawn(figure: Figure, name: str, title: str, caption: str, alt: str, rows: S
     return Drawn(name=name, title=title, caption=caption, alt=alt, rows=table, **files)
 
 
-def writable(names: Sequence[str], longest: int = 24) -> list[str]:
-    """Names as figures can write them: shortened, and `class 3` where the font lacks a letter."""
+def writable(names: Sequence[str], longest: int = 24, *, tail: bool = False) -> list[str]:
+    """Names as figures can write them: shortened, and `class 3` where the font lacks a letter.
+
+    tail  keep the end of a long name: of a path it is the end that tells sets apart
+    """
     out = []
     for number, name in enumerate(names):
         text = re.sub(r"\s+", " ", name)
-        text = text if len(text) <= longest else text[: longest - 1] + "…"
+        if len(text) > longest:
+            text = "…" + text[1 - longest :] if tail else text[: longest - 1] + "…"
         out.append(text.replace("$", r"\$") if _has(text) else f"class {number}")  # a dollar would begin a formula
     return out
 

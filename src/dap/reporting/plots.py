@@ -54,7 +54,7 @@ class Line:
 def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]]]) -> Drawn:
     """Several sets against each other; a number that is not known leaves a gap. At least three axes."""
     angles = [2 * math.pi * k / len(axes) for k in range(len(axes))]
-    names = writable([name for name, _ in sets], 36)
+    names = writable([name for name, _ in sets], 36, tail=True)
     with sheet(6.6, 4.6) as figure:
         plot: Any = figure.add_subplot(projection="polar")
         plot.set_theta_offset(math.pi / 2)
@@ -93,7 +93,7 @@ def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
     """Measured accuracies with their standard deviations, published ones as hollow marks, grouped."""
     groups = list(dict.fromkeys(bar.group for bar in bars))
     sets = list(dict.fromkeys(bar.name for bar in bars if not (bar.baseline or bar.hollow)))
-    names = writable([bar.name for bar in bars], 36)
+    names = writable([bar.name for bar in bars], 36, tail=True)
     with sheet(6.4, 0.9 + 0.27 * len(bars) + 0.3 * len(groups)) as figure:
         plot, y, ticks = figure.add_subplot(), 0.0, []
         for group in groups:
@@ -129,7 +129,7 @@ def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
 
 def accuracy_by_ipc(lines: Sequence[Line], full: float | None, about: str) -> Drawn:
     """Accuracy against images per class, one line a method; the full data as a level."""
-    names = writable([line.name for line in lines], 36)
+    names = writable([line.name for line in lines], 36, tail=True)
     with sheet(6.0, 3.6) as figure:
         plot = figure.add_subplot()
         for k, line in enumerate(lines):
@@ -163,7 +163,7 @@ def accuracy_by_ipc(lines: Sequence[Line], full: float | None, about: str) -> Dr
 
 def cost_bars(costs: Sequence[tuple[str, float, str]]) -> Drawn:
     """Seconds per image of each set, (name, seconds, device)."""
-    names = writable([name for name, _, _ in costs], 36)
+    names = writable([name for name, _, _ in costs], 36, tail=True)
     with sheet(6.4, 0.9 + 0.4 * len(costs)) as figure:
         plot = figure.add_subplot()
         for k, (_, seconds, _) in enumerate(costs):
