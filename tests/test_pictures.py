@@ -48,6 +48,7 @@ def test_the_demo_makes_sets_a_table_and_a_sheet(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(demo, "REPEATS", 1)
     monkeypatch.setattr(demo, "SETTINGS", {"sampling": {"steps": 2}})
     monkeypatch.setattr(demo, "EPOCHS_SCALE", 0.02)
+    monkeypatch.setattr(demo, "MAP_POINTS", 40)
     result = demo.run_demo(tmp_path, (1, 2), Talk(quiet=True))
     names = [(Path(row["set"]).name, row["ipc"]) for row in result["results"]]
     assert names == [
@@ -61,3 +62,7 @@ def test_the_demo_makes_sets_a_table_and_a_sheet(tmp_path: Path, monkeypatch: py
     ]
     assert Path(result["contact_sheet"]) == tmp_path / "contact_sheet.png"
     assert len(list((tmp_path / "ipc-2" / "dap" / "data").rglob("*.png"))) == 20
+    assert Path(result["report"]) == tmp_path / "report.html"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "20 images in place of 1,437 real ones" in page, "the larger distilled set comes first"
+    assert "Vendi score" in page

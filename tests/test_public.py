@@ -36,6 +36,7 @@ FLAGS = {
         "seeds",
         "reference_cache",
         "only",
+        "trace",
         "dry_run",
         "arch",
         "vae",
@@ -48,6 +49,8 @@ FLAGS = {
     | {"class_map", "on_bad_image", "device", "config", "set_", "as_json", "quiet"},
     "evaluate": {"sets", "test", "real", "protocol", "network", "repeats", "baseline", "device"}
     | {"config", "set_", "as_json", "quiet"},
+    "measure": {"sets", "reference", "test", "backbone", "features", "device"} | {"config", "set_", "as_json", "quiet"},
+    "report": {"sets", "out", "as_json", "quiet"},
     "verify": {"directory", "as_json", "quiet"},
 }
 

@@ -20,6 +20,7 @@ SHORTER = {  # what a test adds so that a command takes seconds; the command its
     "train": "--steps 2 --set train.width=16 --set train.depth=2 --set train.heads=2 --set train.patch=8",
     "distill": "--set sampling.steps=2",
     "evaluate": "--set evaluation.epochs_scale=0.003 --repeats 1",
+    "measure": "--set metrics.points=10",
 }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         DataConfig,
         EvaluationConfig,
         GuidanceConfig,
+        MetricsConfig,
         RunConfig,
         SamplingConfig,
         TrainConfig,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from dap.distillation import distill, open_job
     from dap.errors import BackboneError, ConfigError, DapError, DataError, SamplingError, StoreError
     from dap.evaluation import PROTOCOLS, evaluate
+    from dap.metrics import measure
+    from dap.reporting import report
     from dap.store import Store
 
 _HOME = {
@@ -39,6 +42,7 @@ _HOME = {
         "DataConfig",
         "EvaluationConfig",
         "GuidanceConfig",
+        "MetricsConfig",
         "RunConfig",
         "SamplingConfig",
         "TrainConfig",
@@ -48,6 +52,8 @@ _HOME = {
     "dap.distillation": ("distill", "open_job"),
     "dap.errors": ("BackboneError", "ConfigError", "DapError", "DataError", "SamplingError", "StoreError"),
     "dap.evaluation": ("PROTOCOLS", "evaluate"),
+    "dap.metrics": ("measure",),
+    "dap.reporting": ("report",),
     "dap.store": ("Store",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -63,6 +69,7 @@ __all__ = [
     "DataError",
     "EvaluationConfig",
     "GuidanceConfig",
+    "MetricsConfig",
     "RunConfig",
     "SamplingConfig",
     "SamplingError",
@@ -74,9 +81,11 @@ __all__ = [
     "distill",
     "evaluate",
     "load_config",
+    "measure",
     "open_backbone",
     "open_dataset",
     "open_job",
+    "report",
 ]
 
 

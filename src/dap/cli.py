@@ -70,6 +70,7 @@ def demo(
         title = f"digits, protocol {result['protocol']}, {result['repeats']} training seeds"
         talk.result(result, accuracy_table(title, result["results"]))
         talk.say(f"contact sheet: {result['contact_sheet']}   in all: {duration(result['seconds'])}")
+        talk.say(f"report: {result['report']}")
         talk.next(["dap", "distill", "digits:train", "--backbone", "digits", "--ipc", "5", "--out", "digits-5"])
 
 
@@ -143,6 +144,9 @@ def distill(
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several sets at once, e.g. 0,1,2: OUT/seed-0, ...")] = None,
     only: Annotated[list[str] | None, typer.Option(help="CLASS or CLASS:INDEX; repeatable")] = None,
+    trace: Annotated[
+        list[str] | None, typer.Option(help="CLASS:INDEX: also keep how this image came about; repeatable")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make and cost; write nothing")] = False,
     vae: Annotated[str | None, typer.Option(help="Directory or hub id of a VAE for a pipeline without one")] = None,
     prompt: Annotated[
@@ -179,7 +183,7 @@ def distill(
         if seed is not None and seeds is not None:
             raise typer.BadParameter("give --seed or --seeds, not both")
         settings = settings_of(config, set_, flags, "distill")
-        result, table = run_distill(settings, out, seeds, only or [], dry_run, talk)
+        result, table = run_distill(settings, out, seeds, only or [], dry_run, talk, trace or [])
         talk.result(result, table)
         if not dry_run:
             tiny = ["--protocol", "hard-tiny"] if data.startswith("digits") else []
@@ -217,6 +221,57 @@ def evaluate(
         title = f"{result['protocol']}{scaled} on {test}, {result['test']['images']} images"
         talk.result(result, accuracy_table(title, result["results"]))
         talk.next(["dap", "verify", str(sets[0])])
+
+
+@app.command()
+def measure(
+    sets: Annotated[list[Path], typer.Argument(help="Distilled sets, or any folders of class folders")],
+    reference: Annotated[
+        str | None, typer.Option(help="The real images they stand for  [default: what the first set records]")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Held-out real images, for a second map")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Whose tap is used  [default: the backbone that made the first set]")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="tap, pixels, torchvision:NAME or timm:NAME  [default: tap]")
+    ] = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    set_: Override = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Representativeness, diversity, coverage and near-copies of sets, against real images."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.measure import run_measure
+
+        flags = {"metrics": given(features=features), "backbone": given(name=backbone, device=device)}
+        settings = settings_of(config, set_, flags, "measure")
+        result, table = run_measure(sets, reference, test, backbone is not None, settings, talk)
+        talk.result(result, table)
+        if result["files"]:
+            talk.next(["dap", "report", *map(str, sets)])
+
+
+@app.command()
+def report(
+    sets: Annotated[list[Path], typer.Argument(help="Distilled sets; the first is the one reported on")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; figures go beside it  [default: DIR/report.html]")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One HTML file with pictures, metrics, evaluations, figures and costs; opens without a network."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        from dap.commands.report import run_report
+
+        result = run_report(sets, out, talk)
+        talk.result(result, f"{result['report']}: {result['bytes'] / 1e6:.1f} MB, {result['shown']} pictures")
+        talk.next(["python", "-m", "webbrowser", result["report"]])
 
 
 @app.command()

@@ -14,6 +14,7 @@ from typing import Any
 
 from dap.errors import ConfigError, unknown
 from dap.fields import as_record, build, digest, parse_overrides, read_toml, require
+from dap.metrics_config import MetricsConfig
 from dap.train_config import TrainConfig
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "DataConfig",
     "EvaluationConfig",
     "GuidanceConfig",
+    "MetricsConfig",
     "RunConfig",
     "SamplingConfig",
     "TrainConfig",
@@ -189,6 +191,7 @@ class Config:
     run: RunConfig = RunConfig()
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = EvaluationConfig()
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = (), **tables: Mapping[str, Any]) -> Config:

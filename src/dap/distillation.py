@@ -32,14 +32,16 @@ from dap.resolution import backbone_of, real_images, reference_of, reference_siz
 from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
 from dap.support import pool, supporting
-from dap.types import Chunk
+from dap.types import Chunk, Unit
+from dap.watching import Watch
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Progress: `step` of `steps` in chunk number `chunk` of `chunks` that had to be made; images finished so far.
 
-    note  what happened since the last event, once: memory ran out and the chunk began again with less
+    note      what happened since the last event, once: memory ran out and the chunk began again with less
+    distance  mean D_K of the chunk's last class to its real images at the latest guided step; `units` its images
     """
 
     chunk: int
@@ -49,6 +51,8 @@ class Event:
     images: int
     images_planned: int
     note: str = ""
+    distance: float | None = None
+    units: tuple[Unit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,13 @@ class Job:
 
     def sample(self, chunk: Chunk) -> Iterator[State]:
         """The trajectory of one chunk; nothing is written."""
-        return trajectory(self.sampler, chunk.units, self.guided, self._start(chunk))
+        return trajectory(self.sampler, chunk.units, self.guided, self.start(chunk))
 
-    def thrift(self) -> Thrift:
+    def thrift(self, guided: Guided | None) -> Thrift:
         """Samples chunks, with less at once when memory runs out."""
-        return Thrift(self.sampler, self.guided, self.reference)
+        return Thrift(self.sampler, guided, self.reference)
 
-    def _start(self, chunk: Chunk) -> Start | None:
+    def start(self, chunk: Chunk) -> Start | None:
         """The images that the guidance gives to start from, when `[sampling] start` asks for them."""
         strength, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
         return Start(x_0=starts(self.reference, chunk.units), strength=strength) if strength and starts else None
@@ -98,13 +102,15 @@ class Job:
         made = total - sum(len(chunk.units) for chunk in store.missing())
         if self.reference is not None and self.reference.bank is not None and missing:
             self.reference.bank.prepare()
-        thrift = self.thrift()
+        watch = Watch(self.reference)
+        thrift = self.thrift(watch.around(self.guided))
         for number, chunk in enumerate(missing):
             began, state, told = time.perf_counter(), None, len(thrift.notes)
-            for state in thrift.sample(chunk, partial(self._start, chunk)):
+            for state in thrift.sample(chunk, partial(self.start, chunk)):
                 if state.index + 1 < state.count:
                     note, told = "; ".join(thrift.notes[told:]), len(thrift.notes)
-                    yield Event(number, len(missing), state.index + 1, state.count, made, total, note)
+                    seen = watch.distance, chunk.units
+                    yield Event(number, len(missing), state.index + 1, state.count, made, total, note, *seen)
             if state is None:
                 raise AssertionError("a chain has at least one step")
             with enough_memory("decoding the images"):
@@ -113,7 +119,8 @@ class Job:
             store.commit(chunk, to_uint8(images), self._facts(began) | notes)
             made += len(chunk.units)
             note = "; ".join(thrift.notes[told:])
-            yield Event(number, len(missing), state.count, state.count, made, total, note)
+            seen = watch.distance, chunk.units
+            yield Event(number, len(missing), state.count, state.count, made, total, note, *seen)
         store.finish()
 
     def _facts(self, began: float) -> dict[str, Any]:

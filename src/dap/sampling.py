@@ -157,7 +157,7 @@ class _Forward:
         features, variance = given.features, given.variance
         if features is not None and sampler.recompute:
             x, features = x.detach(), features.detach()
-        eps = _with_cfg(sampler, x.detach(), self._t, given.eps)[:count]
+        eps = with_cfg(sampler, x.detach(), self._t, given.eps)[:count]
         return _MicroBatch(rows, x, condition, eps, features, None if variance is None else variance[:count])
 
     def _predict(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Prediction]:
@@ -202,7 +202,7 @@ def _scale_of(slope: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.exp2(-4 - largest.log2().floor())
 
 
-def _with_cfg(sampler: Sampler, x: Tensor, t: int, eps: Tensor) -> Tensor:
+def with_cfg(sampler: Sampler, x: Tensor, t: int, eps: Tensor) -> Tensor:
     """eps_null + s (eps - eps_null) on the chosen channels, eps itself on the others."""
     if sampler.cfg_scale == 1:
         return eps

@@ -156,3 +156,32 @@ def accuracy_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['seconds']:.1f}",
         )
     return table
+
+
+def ranged(numbers: Mapping[str, Any], percent: bool = False) -> str:
+    """{"mean", "low", "high"} -> `1.69 (1.47 to 1.92)`, shares as per cent; a dash where it is undefined."""
+    values = [numbers.get(key) for key in ("mean", "low", "high")]
+    shown = ["-" if v is None else f"{100 * v:.0f}" if percent else f"{v:.3g}" for v in values]
+    return shown[0] if values[1] is None else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def measured_table(title: str, sets: Sequence[Mapping[str, Any]]) -> Table:
+    """The table of `dap measure`: the average over classes, and 95 % of bootstrapped averages in brackets."""
+    table = Table(title=escape(title), caption="brackets: 95 % over classes; real: as many real images, held out")
+    table.add_column("set")
+    for name in ("images per class", "energy distance ↓", "mean D_K ↓", "Vendi ↑", "coverage % ↑", "near-copies %"):
+        table.add_column(name, justify="right")
+    rows = [(str(one["set"]), one["ipc"], one) for one in sets]
+    yards = {one["ipc"]: one["yardstick"] for one in sets if one["yardstick"] is not None}
+    for name, ipc, numbers in [*rows, *(("real", ipc, yard) for ipc, yard in yards.items())]:
+        close, diverse = numbers["representativeness"], numbers["diversity"]
+        table.add_row(
+            escape(name),
+            str(ipc),
+            ranged(close["energy_distance"]),
+            ranged(close["mean_distance"]),
+            ranged(diverse["vendi"]),
+            ranged(numbers["coverage"], percent=True),
+            ranged(numbers["near_copies"], percent=True),
+        )
+    return table

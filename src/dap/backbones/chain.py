@@ -101,3 +101,9 @@ class Chain:
         alpha_bar = float(self.alpha_bar[t])
         x_t: Tensor = alpha_bar**0.5 * x_0 + (1 - alpha_bar) ** 0.5 * noise
         return x_t
+
+    def clean(self, x_t: Tensor, eps: Tensor, t: int) -> Tensor:
+        """The estimate of x_0 = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t), all [B, C, H, W]."""
+        alpha_bar = float(self._scheduler.alphas_cumprod[t])
+        x_0: Tensor = (x_t - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
+        return x_0

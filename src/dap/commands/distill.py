@@ -5,28 +5,38 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dap.commands.live import Pace, show_last
 from dap.config import Config
 from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError
 from dap.guidance import acts
 from dap.memory import Thrift, enough_memory
-from dap.terminal import Meter, Talk, duration
+from dap.store import Store
+from dap.terminal import Talk, duration
+from dap.trace import check_trace, trace
 from dap.types import Chunk
 
 
 def run_distill(
-    config: Config, out: Path, seeds: str | None, only: list[str], dry_run: bool, talk: Talk
+    config: Config,
+    out: Path,
+    seeds: str | None,
+    only: list[str],
+    dry_run: bool,
+    talk: Talk,
+    traces: Sequence[str] = (),
 ) -> tuple[dict[str, Any], str]:
     """Distils (or says what it would do); returns the JSON record and a line for people.
 
     With several seeds the sets lie in OUT/seed-N and the record's "sets" lists them.
     """
     if seeds is None:
-        return run_one(config, out, only, dry_run, talk)
+        return run_one(config, out, only, dry_run, talk, traces)
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
@@ -34,7 +44,7 @@ def run_distill(
     runs = []
     for number in numbers:
         seeded = replace(config, run=replace(config.run, seed=number))
-        runs.append(run_one(seeded, out / f"seed-{number}", only, dry_run, talk))
+        runs.append(run_one(seeded, out / f"seed-{number}", only, dry_run, talk, traces))
     records = [record for record, _ in runs]
     total = {
         "out": records[0]["out"],
@@ -46,7 +56,9 @@ def run_distill(
     return total, "\n".join(text for _, text in runs)
 
 
-def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Talk) -> tuple[dict[str, Any], str]:
+def run_one(
+    config: Config, out: Path, only: list[str], dry_run: bool, talk: Talk, traces: Sequence[str] = ()
+) -> tuple[dict[str, Any], str]:
     """One set."""
     began = time.perf_counter()
     talk.say(f"reading {config.data.source}, loading {config.backbone.name}")
@@ -59,28 +71,26 @@ def run_one(config: Config, out: Path, only: list[str], dry_run: bool, talk: Tal
     if only:
         chosen = [job.chunks_with(text) for text in only]
         chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
+    for text in traces:
+        check_trace(job, text)
     if dry_run:
         with enough_memory("one step"):
             return dry(job, chunks)
     with talk.progress(f"distil {out}", 0) as meter:
+        pace, store = Pace(), None
         for event in job.render(chunks):
             if event.note:
                 talk.say(event.note)
-            show(
-                meter,
-                event.chunk,
-                event.chunks,
-                event.step,
-                event.steps,
-                f"{event.images} of {event.images_planned} images",
-            )
+            meter.at(event.chunk * event.steps + event.step, pace.of(event), total=event.chunks * event.steps)
+            if event.step == event.steps:
+                store = store or Store.open(out)
+                show_last(store, event.units)
+    for text in traces:
+        with talk.progress(f"trace {text}", 0) as meter:
+            for done, total in trace(job, text):
+                meter.at(done, total=total)
     record = summary(job, time.perf_counter() - began)
     return record, f"{out}: {record['images']} images in {duration(record['seconds'])}, digest {record['digest']}"
-
-
-def show(meter: Meter, chunk: int, chunks: int, step: int, steps: int, note: str) -> None:
-    """Progress in reverse steps over all chunks."""
-    meter.at(chunk * steps + step, note, total=chunks * steps)
 
 
 @dataclass(frozen=True)
@@ -101,8 +111,6 @@ class Estimate:
 
 def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
     """What is missing of the chosen chunks, with its cost; writes nothing."""
-    from dap.store import Store
-
     done = Store.open(job.out) if (job.out / "plan.json").exists() else None
     chunks = chosen if done is None else done.missing(chosen)
     images = sum(len(c.units) for c in job.chunks)
@@ -142,7 +150,7 @@ def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
         real = len(anchors) * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
     size = job.backbone.image_size**2 * (1 if job.backbone.image_mode == "L" else 3)
     disk = sum(len(c.units) for c in chunks) * (size + 1200)
-    seconds, thrift = 0.0, job.thrift()
+    seconds, thrift = 0.0, job.thrift(job.guided)
     if chunks:
         shifted, plain = timed_step(thrift, chunks[0], True) if guided else 0.0, timed_step(thrift, chunks[0], False)
         share = sum(len(c.units) for c in chunks) / len(chunks[0].units)

@@ -1,0 +1,19 @@
+"""`dap report`: what was written, and what a reader is warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dap.reporting import report
+from dap.terminal import Talk
+
+
+def run_report(sets: list[Path], out: Path | None, talk: Talk) -> dict[str, Any]:
+    """The result of `dap.report`, its warnings said."""
+    talk.say(f"reading {len(sets)} sets")
+    result = report(sets, out)
+    for line in result["warnings"]:
+        talk.say(f"warning: {line}")
+    talk.say(f"wrote {len(result['figures'])} figures beside {result['report']}")
+    return result

@@ -1,0 +1,139 @@
+"""What all figures share: one style, colours that the colour-blind can tell apart, names that the font can write."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+
+from dap.disk import write_whole
+
+# Okabe and Ito's palette: told apart under every common colour blindness, and in grey by their order of lightness
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#8A8A8A")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
+INK, FAINT, PAPER = "#22262b", "#8b939c", "#ffffff"
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dap",
+    "savefig.dpi": 200,
+}
+_DARK = (
+    "@media (prefers-color-scheme: dark) {"
+    f'[style*="fill: {INK}"]{{fill:#e8eaed !important}} [style*="stroke: {INK}"]{{stroke:#e8eaed !important}}'
+    f'[style*="fill: {FAINT}"]{{fill:#9aa3ad !important}} [style*="stroke: {FAINT}"]{{stroke:#6b747e !important}}'
+    f'[style*="fill: {PAPER}"]{{fill:#1b1e23 !important}}'
+    "}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A finished figure. `alt` says in words what it shows, `rows` are its numbers, the first row their names."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    svg: bytes
+    png: bytes
+    rows: tuple[tuple[str, ...], ...] = ()
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes NAME.svg and NAME.png, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{self.name}.svg", folder / f"{self.name}.png"]
+        for path, data in zip(paths, (self.svg, self.png), strict=True):
+            write_whole(path, data)
+        return paths
+
+    def for_the_page(self) -> bytes:
+        """The SVG on no ground of its own, its ink light where the reader's screen is dark."""
+        head, tag, rest = self.svg.partition(b"<defs>")
+        return head + b"<style>" + _DARK.encode() + b"</style>" + tag + rest if tag else self.svg
+
+
+@contextmanager
+def sheet(width: float = 6.4, height: float = 3.6) -> Iterator[Figure]:
+    """An empty figure in the house style, in inches; no global state, no display."""
+    with mpl.rc_context(STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def drawn(figure: Figure, name: str, title: str, caption: str, alt: str, rows: Sequence[Sequence[str]] = ()) -> Drawn:
+    """Renders a figure both ways; the same figure gives the same bytes."""
+    files = {}
+    for kind, ground in (("svg", "none"), ("png", PAPER)):
+        out = io.BytesIO()
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        with mpl.rc_context(STYLE):
+            figure.savefig(out, format=kind, facecolor=ground, metadata=metadata)
+        files[kind] = out.getvalue()
+    table = tuple(tuple(str(cell) for cell in row) for row in rows)
+    return Drawn(name=name, title=title, caption=caption, alt=alt, rows=table, **files)
+
+
+def writable(names: Sequence[str], longest: int = 24, *, tail: bool = False) -> list[str]:
+    """Names as figures can write them: shortened, and `class 3` where the font lacks a letter.
+
+    tail  keep the end of a long name: of a path it is the end that tells sets apart
+    """
+    out = []
+    for number, name in enumerate(names):
+        text = re.sub(r"\s+", " ", name)
+        if len(text) > longest:
+            text = "…" + text[1 - longest :] if tail else text[: longest - 1] + "…"
+        out.append(text.replace("$", r"\$") if _has(text) else f"class {number}")  # a dollar would begin a formula
+    return out
+
+
+def lacking(names: Sequence[str], most: int = 10) -> str:
+    """A sentence on the names that figures write as numbers, "" when there are none."""
+    lost = [f"class {number} is {name}" for number, name in enumerate(names) if not _has(name)]
+    more = f" and {len(lost) - most} more" if len(lost) > most else ""
+    return f" The figure's font lacks their letters: {', '.join(lost[:most])}{more}." if lost else ""
+
+
+def _has(text: str) -> bool:
+    return all(ord(c) in _letters() for c in text if not c.isspace())
+
+
+@cache
+def _letters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont
+
+    return frozenset(FT2Font(findfont(STYLE["font.family"])).get_charmap())
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction as people read it; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.{digits}f}"
+
+
+def short(value: float | None) -> str:
+    """Three digits; a dash where there is none."""
+    return "–" if value is None else f"{value:.3g}"

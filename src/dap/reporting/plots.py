@@ -1,0 +1,179 @@
+"""Figures of numbers: radar, accuracy bars, accuracy against images per class, cost. Numbers in, a figure out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dap.reporting.drawing import COLOURS, FAINT, HATCHES, INK, MARKERS, Drawn, drawn, percent, sheet, short, writable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One direction of the radar: `centre` and `rim` are values of the number there; the rim is the good end."""
+
+    name: str
+    centre: float
+    rim: float
+    unit: str = ""
+
+    def place(self, value: float) -> float:
+        """Where a value lies, 0 (centre) .. 1 (rim)."""
+        return min(1.0, max(0.0, (value - self.centre) / (self.rim - self.centre)))
+
+    @property
+    def label(self) -> str:
+        """Its name, direction and scale."""
+        better = "higher is better" if self.rim > self.centre else "lower is better"
+        return f"{self.name}\n{better}\n{self.centre:g} to {self.rim:g}{self.unit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """An accuracy: fractions; `hollow` for what was published and not measured here."""
+
+    name: str
+    group: str
+    mean: float
+    sd: float | None = None
+    hollow: bool = False
+    baseline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Accuracies of one method against images per class: [(ipc, mean, sd)]."""
+
+    name: str
+    points: tuple[tuple[int, float, float | None], ...]
+    hollow: bool = False
+
+
+def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]]]) -> Drawn:
+    """Several sets against each other; a number that is not known leaves a gap. At least three axes."""
+    angles = [2 * math.pi * k / len(axes) for k in range(len(axes))]
+    names = writable([name for name, _ in sets], 36, tail=True)
+    with sheet(6.6, 4.6) as figure:
+        plot: Any = figure.add_subplot(projection="polar")
+        plot.set_theta_offset(math.pi / 2)
+        plot.set_theta_direction(-1)
+        plot.set_ylim(0, 1)
+        plot.set_yticks([0.25, 0.5, 0.75, 1.0], labels=[""] * 4)
+        plot.set_xticks(angles, labels=[axis.label for axis in axes], fontsize=8)
+        plot.tick_params(axis="x", pad=9)
+        for angle, tick in zip(angles, plot.get_xticklabels(), strict=True):
+            side = math.sin(angle)
+            tick.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+        plot.grid(color=FAINT, linewidth=0.4, alpha=0.6)
+        plot.spines["polar"].set_color(FAINT)
+        for k, (_, values) in enumerate(sets):
+            places = [math.nan if v is None else a.place(v) for a, v in zip(axes, values, strict=True)]
+            look: dict[str, Any] = {
+                "color": COLOURS[k % 8],
+                "marker": MARKERS[k % 8],
+                "linestyle": ("-", "--", "-.", ":")[k % 4],
+            }
+            plot.plot([*angles, angles[0]], [*places, places[0]], linewidth=1.6, markersize=5, label=names[k], **look)
+            if not any(map(math.isnan, places)):
+                plot.fill(angles, places, color=COLOURS[k % 8], alpha=0.06)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        rows = [["set", *(axis.name for axis in axes)]]
+        rows += [[name, *(short(v) for v in values)] for name, values in sets]
+        alt = "; ".join(
+            f"{name}: " + ", ".join(f"{a.name} {short(v)}{a.unit}" for a, v in zip(axes, values, strict=True))
+            for name, values in sets
+        )
+        text = "Each axis has its own scale, written beside it; the rim is the better end."
+        return drawn(figure, "radar", "Sets against each other", text, f"Radar chart. {alt}.", rows)
+
+
+def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
+    """Measured accuracies with their standard deviations, published ones as hollow marks, grouped."""
+    groups = list(dict.fromkeys(bar.group for bar in bars))
+    sets = list(dict.fromkeys(bar.name for bar in bars if not (bar.baseline or bar.hollow)))
+    names = writable([bar.name for bar in bars], 36, tail=True)
+    with sheet(6.4, 0.9 + 0.27 * len(bars) + 0.3 * len(groups)) as figure:
+        plot, y, ticks = figure.add_subplot(), 0.0, []
+        for group in groups:
+            y -= 0.9
+            plot.text(0, y + 0.05, writable([group], 70)[0], fontsize=8.5, fontweight="bold", va="center")
+            for bar in sorted((b for b in bars if b.group == group), key=lambda b: (b.baseline, b.hollow)):
+                y -= 1
+                ticks.append((y, names[bars.index(bar)]))
+                error = None if bar.sd is None else 100 * bar.sd
+                if bar.hollow:
+                    plot.errorbar(100 * bar.mean, y, xerr=error, fmt="D", mfc="none", mec=INK, ecolor=INK, ms=5)
+                    continue
+                look: dict[str, Any] = (
+                    {"color": "#c3c8ce", "hatch": "//"}
+                    if bar.baseline
+                    else {"color": COLOURS[sets.index(bar.name) % 8]}
+                )
+                plot.barh(y, 100 * bar.mean, height=0.7, edgecolor=INK, linewidth=0.4, **look)
+                plot.errorbar(100 * bar.mean, y, xerr=error, ecolor=INK, capsize=2, linewidth=1)
+        plot.set_yticks([at for at, _ in ticks], labels=[name for _, name in ticks])
+        plot.tick_params(axis="y", length=0)
+        plot.set(xlim=(0, 100), ylim=(y - 0.7, 0), xlabel="accuracy after the last step, %")
+        plot.grid(axis="x", color=FAINT, linewidth=0.3, alpha=0.6)
+        plot.set_axisbelow(True)
+        rows = [["", "under", "accuracy %", "sd", "from"]]
+        rows += [
+            [b.name, b.group, percent(b.mean), percent(b.sd), "published" if b.hollow else "measured"] for b in bars
+        ]
+        alt = "; ".join(f"{b.name} {percent(b.mean)} %{' (published)' if b.hollow else ''}" for b in bars)
+        text = "Whiskers are one standard deviation over training seeds. Grey: real images. Hollow: published values."
+        return drawn(figure, "accuracy", "Accuracy", text, f"Bar chart of accuracies. {alt}.", rows)
+
+
+def accuracy_by_ipc(lines: Sequence[Line], full: float | None, about: str) -> Drawn:
+    """Accuracy against images per class, one line a method; the full data as a level."""
+    names = writable([line.name for line in lines], 36, tail=True)
+    with sheet(6.0, 3.6) as figure:
+        plot = figure.add_subplot()
+        for k, line in enumerate(lines):
+            ipc, means = [p[0] for p in line.points], [100 * p[1] for p in line.points]
+            look: dict[str, Any] = {
+                "color": COLOURS[k % 8],
+                "marker": MARKERS[k % 8],
+                "mfc": "none" if line.hollow else COLOURS[k % 8],
+            }
+            errors = [100 * (p[2] or 0) for p in line.points]
+            style = ":" if line.hollow else ("-", "--", "-.")[k % 3]
+            plot.errorbar(ipc, means, yerr=errors, linestyle=style, capsize=2, ms=5, label=names[k], **look)
+        if full is not None:
+            plot.axhline(100 * full, color=INK, linewidth=0.8, linestyle=(0, (6, 3)))
+            plot.text(1, 100 * full, "all real images ", ha="right", va="bottom", transform=plot.get_yaxis_transform())
+        counts = sorted({p[0] for line in lines for p in line.points})
+        plot.set_xscale("log")
+        plot.set_xticks(counts, labels=[str(c) for c in counts])
+        plot.minorticks_off()
+        plot.set(xlabel="images per class", ylabel="accuracy after the last step, %")
+        plot.grid(color=FAINT, linewidth=0.3, alpha=0.6)
+        plot.legend(fontsize=8)
+        rows = [["method", *(f"IPC {c}" for c in counts)]]
+        for line in lines:
+            at = {p[0]: p[1] for p in line.points}
+            rows.append([line.name, *(percent(at.get(c)) for c in counts)])
+        alt = "; ".join(f"{r[0]}: {', '.join(r[1:])}" for r in rows[1:])
+        text = f"{about}. Whiskers are one standard deviation over training seeds."
+        return drawn(figure, "accuracy_by_ipc", "Accuracy against images per class", text, f"Line chart. {alt}.", rows)
+
+
+def cost_bars(costs: Sequence[tuple[str, float, str]]) -> Drawn:
+    """Seconds per image of each set, (name, seconds, device)."""
+    names = writable([name for name, _, _ in costs], 36, tail=True)
+    with sheet(6.4, 0.9 + 0.4 * len(costs)) as figure:
+        plot = figure.add_subplot()
+        for k, (_, seconds, _) in enumerate(costs):
+            look: dict[str, Any] = {"color": COLOURS[k % 8], "hatch": HATCHES[k % 8]}
+            plot.barh(-k, seconds, height=0.6, edgecolor=INK, linewidth=0.4, **look)
+            plot.text(seconds, -k, f" {seconds:.3g} s", va="center", fontsize=8)
+        plot.set_yticks([-k for k in range(len(costs))], labels=names)
+        plot.tick_params(axis="y", length=0)
+        plot.set(xlabel="seconds per image", xlim=(0, 1.15 * max(c[1] for c in costs) or 1))
+        rows = [["set", "seconds per image", "device"], *([n, f"{s:.3g}", d] for n, s, d in costs)]
+        alt = "; ".join(f"{n} {s:.3g} s on {d}" for n, s, d in costs)
+        text = "Sampling with guidance, as each chunk recorded it; times of different machines do not compare."
+        return drawn(figure, "cost", "Cost", text, f"Bar chart of seconds per image. {alt}.", rows)

@@ -1,0 +1,230 @@
+"""A distilled set as a report sees it: what lies in its directory, read tolerantly, with what is missing in words.
+
+Only the store's own files decide which images exist; evaluations, metrics and traces are JSON that other commands
+wrote, perhaps other versions: a field that is not there is left out, a file that cannot be read becomes a warning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dap.disk import AGAIN
+from dap.errors import StoreError
+from dap.seal import read_sealed
+from dap.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One row of an evaluation: a set or a baseline, and a network. Accuracies are fractions.
+
+    name, baseline   the set as it was called, or the baseline
+    best             the best of all evaluations, chosen on the test data; None where it was not kept
+    row, whole       as in the file, for whoever wants the rest
+    """
+
+    name: str
+    baseline: bool
+    protocol: str
+    scaled: bool
+    network: str
+    ipc: int | None
+    mean: float
+    sd: float | None
+    values: tuple[float, ...]
+    best: float | None
+    row: Mapping[str, Any]
+    whole: Mapping[str, Any]
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One image of the plan that was made; `there` says whether its file still is."""
+
+    label: int
+    index: int
+    seed: int
+    chunk: int
+    path: Path
+    there: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetView:
+    """A set and all that is known of it; `name` as the user wrote it, results by file, newest last."""
+
+    name: str
+    store: Store
+    pictures: tuple[Picture, ...]
+    results: tuple[Result, ...]
+    metrics: Mapping[str, Any] | None
+    traces: tuple[Mapping[str, Any], ...]
+    seconds: float | None
+    devices: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration by table."""
+        found = self.store.config["config"]
+        return found if isinstance(found, dict) else {}
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        """One table of the configuration, {} when it is not there."""
+        found = self.config.get(name)
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def ipc(self) -> int:
+        """Images of the smallest class that has any."""
+        counts = Counter(picture.label for picture in self.pictures)
+        return min(counts.values()) if counts else 0
+
+
+def read_set(given: str | Path) -> SetView:
+    """What a directory holds. Raises: StoreError for what is no distilled set, with what is there instead."""
+    path = Path(given).expanduser()
+    store = Store.open(path)
+    warnings: list[str] = []
+    pictures, markers = tuple(_pictures(store)), list(_markers(store, warnings))
+    metrics = _newest(path / "metrics", warnings)
+    _tell_missing(store, pictures, warnings)
+    _tell_stale(metrics, pictures, warnings)
+    for marker in markers:
+        warnings += [f"chunk {marker.get('chunk')}: {note}" for note in marker.get("notes", ())]
+    skipped = (store.config.get("real_images") or {}).get("skipped") or []
+    if skipped:
+        named = ", ".join(str(entry[0]) for entry in skipped[:5])
+        warnings.append(f"{len(skipped)} real images could not be read and were left out: {named}")
+    seconds = [marker["seconds"] for marker in markers if isinstance(marker.get("seconds"), int | float)]
+    return SetView(
+        name=str(given),
+        store=store,
+        pictures=pictures,
+        results=tuple(_results(path / "evaluation", warnings)),
+        metrics=metrics,
+        traces=tuple(_traces(path / "trace", warnings)),
+        seconds=sum(seconds) if seconds else None,
+        devices=tuple(sorted({str(marker["device"]) for marker in markers if "device" in marker})),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _pictures(store: Store) -> Iterator[Picture]:
+    for row in store.rows():
+        path = store.path / row["path"]
+        yield Picture(
+            label=row["label"],
+            index=row["index"],
+            seed=row["seed"],
+            chunk=row["chunk"],
+            path=path,
+            there=path.is_file(),
+        )
+
+
+def _markers(store: Store, warnings: list[str]) -> Iterator[dict[str, Any]]:
+    for chunk in store.chunks:
+        path = store.path / "chunks" / f"{chunk.id:05d}.json"
+        if path.exists():
+            try:
+                yield read_sealed(path, AGAIN)
+            except StoreError as error:
+                warnings.append(str(error))
+
+
+def _tell_missing(store: Store, pictures: Sequence[Picture], warnings: list[str]) -> None:
+    gone = [p for p in pictures if not p.there]
+    if gone:
+        first = gone[0].path.relative_to(store.path).as_posix()
+        warnings.append(f"{len(gone)} images have been deleted (first {first}): the same dap distill makes them again")
+    if unmade := store.planned - len(pictures):
+        warnings.append(f"{unmade} of {store.planned} planned images are not made yet: {AGAIN}")
+
+
+def _tell_stale(metrics: Mapping[str, Any] | None, pictures: Sequence[Picture], warnings: list[str]) -> None:
+    if metrics is not None and metrics.get("images") != len(pictures):
+        warnings.append(
+            f"the metrics are of {metrics.get('images')} images, the set has {len(pictures)}: measure again"
+        )
+    share = number(metrics or {}, "near_copies", "mean")
+    usual = number((metrics or {}).get("yardstick") or {}, "near_copies", "mean")
+    if share and (usual is None or share > usual):  # a held-out real image is as near to others as chance has it
+        beyond = "" if usual is None else f", against {100 * usual:.0f} % of held-out real images"
+        warnings.append(
+            f"{100 * share:.0f} % of the images lie closer to a training image than its nearest real neighbour does"
+            f"{beyond}: look at them before you publish the set"
+        )
+
+
+def _newest(folder: Path, warnings: list[str]) -> Mapping[str, Any] | None:
+    """The last written metrics that can be read."""
+    found = [record for record in _records(folder, warnings) if isinstance(record.get("representativeness"), dict)]
+    return found[-1] if found else None
+
+
+def _records(folder: Path, warnings: list[str], pattern: str = "*.json") -> list[dict[str, Any]]:
+    """The JSON objects in a folder, oldest first, each with its "file"."""
+    paths = [p for p in folder.glob(pattern) if p.is_file() and not p.name.startswith(".")]
+    out = []
+    for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.name)):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            out.append({**record, "file": path.relative_to(folder.parent).as_posix()})
+        else:
+            warnings.append(f"{path.relative_to(folder.parent).as_posix()} cannot be read as JSON: make it again")
+    return out
+
+
+def _results(folder: Path, warnings: list[str]) -> Iterator[Result]:
+    for whole in _records(folder, warnings):
+        rows = whole.get("results")
+        for row in rows if isinstance(rows, list) else []:
+            if (found := _result(row, whole)) is not None:
+                yield found
+
+
+def _result(row: Any, whole: Mapping[str, Any]) -> Result | None:
+    """A row of which at least the set, the network and the last accuracy are known."""
+    last = row.get("last") if isinstance(row, dict) else None
+    mean = number(last or {}, "mean")
+    if not isinstance(last, dict) or mean is None or not isinstance(row.get("network"), str):
+        return None
+    ipc, values = row.get("ipc"), last.get("values")
+    return Result(
+        name=str(row.get("set")),
+        baseline=row.get("source") is not None,
+        protocol=str(whole.get("protocol", "?")),
+        scaled=bool(whole.get("scaled")),
+        network=row["network"],
+        ipc=ipc if isinstance(ipc, int) else None,
+        mean=mean,
+        sd=number(last, "sd"),
+        values=tuple(float(v) for v in values if isinstance(v, int | float)) if isinstance(values, list) else (),
+        best=number(row, "best", "mean"),
+        row=row,
+        whole=whole,
+        file=str(whole["file"]),
+    )
+
+
+def _traces(folder: Path, warnings: list[str]) -> list[dict[str, Any]]:
+    found = [trace for sub in sorted(folder.glob("*/")) for trace in _records(sub, warnings, "[0-9]*.json")]
+    return [trace for trace in found if isinstance(trace.get("steps"), list) and trace["steps"]]
+
+
+def number(record: Mapping[str, Any], *path: str) -> float | None:
+    """A number deep in a record, None when it is not there."""
+    found: Any = record
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

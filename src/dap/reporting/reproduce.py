@@ -1,0 +1,87 @@
+"""The command that makes a set, or one image of it, again: from the recorded configuration, defaults left out."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from dap.config import BackboneConfig, DataConfig, RunConfig, SamplingConfig
+from dap.guidance import PRESETS, Representativeness
+
+_OWN_FLAGS = {"data": ("source", "split", "subset", "class_map", "on_bad_image"), "backbone": ("name", "arch", "vae")}
+_NOT_PIXELS = {"backbone": ("device", "compile"), "run": ("ipc", "seed", "chunk")}
+_TABLES: dict[str, Any] = {
+    "data": DataConfig,
+    "backbone": BackboneConfig,
+    "sampling": SamplingConfig,
+    "run": RunConfig,
+}
+
+
+def distill_words(config: Mapping[str, Any], out: str) -> list[str]:
+    """`dap distill DATA ... --out OUT` with every setting that determines the pixels and is not the default."""
+    tables = {name: dict(config.get(name) or {}) for name in (*_TABLES, "guidance")}
+    data, backbone, run = tables["data"], tables["backbone"], tables["run"]
+    words = ["dap", "distill", str(data.get("source"))]
+    for flag in ("split", "subset", "class_map"):
+        words += [f"--{flag.replace('_', '-')}", str(data[flag])] if data.get(flag) else []
+    words += ["--on-bad-image", str(data["on_bad_image"])] if data.get("on_bad_image", "fail") != "fail" else []
+    words += ["--backbone", str(backbone.get("name"))]
+    for flag in ("arch", "vae"):
+        words += [f"--{flag}", str(backbone[flag])] if backbone.get(flag) else []
+    words += ["--ipc", str(run.get("ipc")), "--seed", str(run.get("seed", 0))]
+    words += _guidance(tables["guidance"])
+    for name, kind in _TABLES.items():
+        left_out = {*_OWN_FLAGS.get(name, ()), *_NOT_PIXELS.get(name, ())}
+        defaults = {f.name: f.default for f in fields(kind)}
+        for key, value in tables[name].items():
+            if key not in left_out and value is not None and value != defaults.get(key):
+                words += _set(f"{name}.{key}", value)
+    return [*words, "--out", out]
+
+
+def only(class_name: str) -> tuple[str, str]:
+    """`--only CLASS:INDEX` for a shell, as what stands before and behind the index."""
+    quoted = shlex.quote(f"{class_name}:7")
+    before, _, after = quoted.rpartition("7")
+    return f"--only {before}", after
+
+
+def join(words: list[str]) -> str:
+    """Words as one line for a shell."""
+    return shlex.join(words)
+
+
+def _guidance(table: Mapping[str, Any]) -> list[str]:
+    """Its name, and the options that the preset does not already say."""
+    preset = table.get("preset")
+    if table.get("name") == "none" or preset in (None, "none"):
+        return ["--guidance", "none"]
+    options = {key: value for key, value in table.items() if key not in ("preset", "name") and value is not None}
+    known: dict[str, Any] = {}
+    if preset in PRESETS:
+        known = {**{f.name: f.default for f in fields(Representativeness)}, **PRESETS[preset]}
+    words = ["--guidance", str(preset)]
+    for key, value in options.items():
+        if _plain(known.get(key)) != _plain(value):
+            words += _set(f"guidance.{key}", value)
+    return words
+
+
+def _set(key: str, value: Any) -> list[str]:
+    return ["--set", f"{key}={_toml(value)}"]
+
+
+def _toml(value: Any) -> str:
+    """A value as `--set` reads it: bare words stay bare, JSON and TOML agree on the rest."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.:/-]*", value) and value not in ("true", "false", "inf"):
+        return value
+    return json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

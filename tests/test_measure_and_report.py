@@ -1,0 +1,111 @@
+"""`dap measure` and `dap report`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dap.cli import app
+from small_sets import distilled, folder
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def dap(*words: object) -> Done:
+    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="dap")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    return folder(tmp_path / "real")
+
+
+def test_measure_then_report(real: Path, tmp_path: Path) -> None:
+    out = distilled(tmp_path / "d", real)
+    measured = dap("measure", out, "--reference", real, "--features", "pixels", "--json")
+    assert measured.returncode == 0, measured.stderr
+    record = json.loads(measured.stdout)
+    assert set(record["representativeness"]) == {"energy_distance", "mean_distance"}
+    assert set(record["diversity"]) == {"vendi", "mean_pairwise"}
+    for name in ("coverage", "near_copies"):
+        assert set(record[name]) == {"mean", "low", "high"}
+    assert measured.stderr.strip().splitlines()[-1] == f"next: dap report {out}"
+
+    reported = dap("report", out, "--json")
+    assert reported.returncode == 0, reported.stderr
+    said = json.loads(reported.stdout)
+    assert said["report"] == str(out / "report.html")
+    assert said["bytes"] == (out / "report.html").stat().st_size
+    assert (said["images"], said["shown"]) == (6, 6)
+    assert reported.stderr.strip().splitlines()[-1] == f"next: python -m webbrowser {out / 'report.html'}"
+
+
+def test_the_table_has_the_real_images_beside_the_set(real: Path, tmp_path: Path) -> None:
+    out = distilled(tmp_path / "d", real)
+    said = dap("measure", out, "--features", "pixels", "--set", "metrics.points=0").stdout
+    assert "energy distance ↓" in said
+    assert "pixels, against 18 images of" in said
+    assert [line.split()[1] for line in said.splitlines() if "│ real" in line] == ["real"]
+
+
+def test_any_folder_can_be_measured_and_stays_as_it_is(real: Path, tmp_path: Path) -> None:
+    mine = folder(tmp_path / "mine", 3, seed=1)
+    done = dap("measure", mine, "--reference", real, "--features", "pixels")
+    assert done.returncode == 0, done.stderr
+    assert "next:" not in done.stderr, "there is nothing to report on"
+    assert sorted(p.name for p in mine.iterdir()) == ["apple", "pear"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["measure", "real"], "add --reference DATA"),
+        (["measure", "nowhere", "--reference", "real"], "there is no 'nowhere'"),
+        (["measure", "real", "--reference", "real"], "records no diffusion backbone; name one with --backbone"),
+        (["measure", "real", "--reference", "real", "--features", "pixles"], "did you mean 'pixels'"),
+        (["measure", "real", "--reference", "real", "--set", "metrics.timstep=3"], "did you mean 'timestep'"),
+        (["measure", "real", "--reference", "real", "--set", "run.ipc=3"], "reads the tables metrics, backbone"),
+        (["measure", "one", "--reference", "real", "--features", "pixels"], "at least two are needed"),
+        (["report", "real"], "is no distilled dataset (found apple, pear, no config.json)"),
+        (["report", "nowhere"], "no such directory"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], says: str, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "one", 2, ("apple",))
+    done = dap(*words, "-q")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+
+
+def test_a_trace_is_kept_beside_the_set(tmp_path: Path) -> None:
+    from dap.testing import save_tiny_dit, tiny_dit
+
+    model = save_tiny_dit(tmp_path / "m", tiny_dit(classes=10, class_names=tuple("0123456789")))
+    words = ["distill", "digits:train", "--backbone", model, "--ipc", 1, "--set", "sampling.steps=3"]
+    words += ["--set", "guidance.reference_size=3", "--out", tmp_path / "d"]
+    wrong = dap(*words, "--trace", "3:9", "-q")
+    assert wrong.returncode == 1
+    assert not (tmp_path / "d").exists(), "a trace that cannot be made is found before anything is"
+    done = dap(*words, "--trace", "3:0", "--trace", "4:0")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "d" / "trace" / "3" / "00000.json").exists()
+    assert (tmp_path / "d" / "preview.png").exists()
+    reported = dap("report", tmp_path / "d", "--json")
+    assert "trajectory_4_0.svg" in reported.stdout
