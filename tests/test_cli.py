@@ -292,6 +292,15 @@ def test_the_card_says_how_the_set_was_made(model: str, tmp_path: Path) -> None:
     assert str(tmp_path) not in card, "a card is published: no paths of the machine"
 
 
+def test_the_size_of_a_reference_cache_is_told_before_anything_is_written(model: str, tmp_path: Path) -> None:
+    done = distil(model, tmp_path / "d", "--dry-run", "--reference-cache", tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "reference cache: 0 MB in" in said
+    assert "MB still to write" in said
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_dry_run_of_one_class_counts_that_class(model: str, tmp_path: Path) -> None:
     done = distil(model, tmp_path / "d", "--dry-run", "--json", "--only", "3", "--set", "run.chunk=2")
     assert json.loads(done.stdout)["real_rows"] == 1 * 8

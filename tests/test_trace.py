@@ -35,7 +35,8 @@ def job_of(model: str, out: Path, guidance: dict[str, Any], steps: int = 4) -> A
     return open_job(load_config(None, **tables), out)
 
 
-GUIDED = {"name": "dap", "strength": 0.3, "repulsion": 0.0, "reference": "class", "interval": [0.0, 1.0], "reference_size": 4}
+ALONE = {"repulsion": 0.0, "reference": "class"}
+GUIDED = {"name": "dap", "strength": 0.3, **ALONE, "interval": [0.0, 1.0], "reference_size": 4}
 
 
 def test_the_last_frame_is_the_image_of_the_set(model: str, tmp_path: Path) -> None:

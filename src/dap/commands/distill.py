@@ -67,6 +67,8 @@ def run_one(
     if job.source.skipped:
         names = ", ".join(key for key, _ in job.source.skipped[:5])
         talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")
+    if (line := cache_line(job)) and not dry_run:
+        talk.say(line)
     chunks = job.chunks
     if only:
         chosen = [job.chunks_with(text) for text in only]
@@ -109,6 +111,16 @@ class Estimate:
     notes: tuple[str, ...] = ()
 
 
+def cache_line(job: Job) -> str:
+    """What a reference cache will hold, "" without one."""
+    reference, guidance = job.reference, job.guidance
+    if reference is None or guidance is None or reference.bank is None:
+        return ""
+    entries, each = reference.bytes_on_disk(guidance.interval)
+    there, missing = entries * each, reference.bank.missing_bytes(entries, each)
+    return f"reference cache: {there / 1e6:.0f} MB in {reference.bank.path}, {missing / 1e6:.0f} MB still to write"
+
+
 def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
     """What is missing of the chosen chunks, with its cost; writes nothing."""
     done = Store.open(job.out) if (job.out / "plan.json").exists() else None
@@ -133,6 +145,7 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
         f"{sum(len(c.units) for c in chunks)} to make in {len(chunks)} chunks, {cost.micro_batch} rows a pass",
         f"forwards: {cost.rows} rows through the backbone, {cost.real_rows} rows of real images as far as the tap",
         f"memory: about {cost.memory / 1e6:.0f} MB in all; disk: at most {cost.disk / 1e6:.1f} MB",
+        *([line] if (line := cache_line(job)) else []),
         f"time: about {duration(cost.seconds)} on {job.backbone.device}, from one timed step; nothing was written",
         *cost.notes,
     )
