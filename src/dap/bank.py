@@ -30,6 +30,7 @@ class Bank:
     def __init__(self, directory: str | Path, identity: Mapping[str, Any]) -> None:
         self.path = Path(directory).expanduser() / digest(identity)
         self.identity = dict(identity)
+        self._prepared = False
 
     def prepare(self) -> None:
         """Makes the directory and says what it holds. Raises: StoreError where that is not allowed."""
@@ -37,6 +38,7 @@ class Bank:
             self.path.mkdir(parents=True, exist_ok=True)
             if not (self.path / "bank.json").exists():
                 write_json(self.path / "bank.json", self.identity)
+        self._prepared = True
 
     def get(self, label: int, step: int) -> Tensor | None:
         """The features as they were put, or None where there are none that can be trusted."""
@@ -49,7 +51,9 @@ class Bank:
         return features if said == self._hash(features, label, step) else None
 
     def put(self, label: int, step: int, features: Tensor) -> None:
-        """Keeps features [n, F]. Raises: StoreError when the disk refuses."""
+        """Keeps features [n, F], once prepared: a dry run writes nothing. Raises: StoreError when the disk refuses."""
+        if not self._prepared:
+            return
         features = features.detach().cpu().contiguous()
         data = save({"features": features}, {"hash": self._hash(features, label, step)})
         with refusals(self.path, lambda: len(data)):
