@@ -1,18 +1,21 @@
 """What guidance costs on the digits at IPC 10, as ratios measured pair by pair in one process.
 
-    python benchmarks/cost.py [--pairs 3] [--cfg 1.5]
+    python benchmarks/cost.py [--pairs 3] [--cfg 1.5] [--photos DIR --backbone PIPELINE]
 
-whole      guided sampling / unguided sampling of all 100 images, 50 DDPM steps, classifier-free guidance on,
-           with all real images of a class and with 32 of them, for the preset's interval [0.5, 1] and, with all real
-           images, for the whole trajectory; the encoding of the real images included
+whole      guided sampling / unguided sampling of all 100 images, 50 DDPM steps, classifier-free guidance on; encoding
+           the real images included, the choice of support points apart (its seconds are a row of their own)
 literal    one class of 10 images, a few steps: Algorithm 1 to the letter (the real features recomputed for every image
-           at every step, one forward for the features and one for eps) / ours
+           at every step, one forward for the features and one for eps) / ours with all real images at every step
+growth     one class of photographs with all its images / with 100 of them, the whole command's work from opening the
+           data to the last step; and the peak memory of both, each in a process of its own
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,22 +25,24 @@ from typing import Any
 import torch
 
 from dap.config import load_config
+from dap.data import open_dataset
 from dap.distillation import Job, open_job
 from dap.sampling import trajectory
+from dap.support import supporting
 from dap.types import Chunk
 from record import RESULTS, Results
 
 STEPS = 50
 
 
-def job_of(cfg: float, guidance: dict[str, Any], steps: int = STEPS) -> Job:
+def job_of(cfg: float, guidance: dict[str, Any], steps: int = STEPS, cache: str | None = None) -> Job:
     """A fresh job, so that nothing of an earlier run is kept."""
     config = load_config(
         data={"source": "digits:train"},
         backbone={"cfg_scale": cfg},
         sampling={"steps": steps},
         guidance=guidance,
-        run={"ipc": 10},
+        run={"ipc": 10, "reference_cache": cache},
     )
     return open_job(config, Path(tempfile.mkdtemp()) / "never-written")
 
@@ -90,24 +95,82 @@ def literal(job: Job, steps: int) -> None:
 
 
 def whole(results: Results, pairs: int, cfg: float) -> None:
-    """Guided / unguided, with all real images and with 32."""
+    """Guided / unguided: the preset cold and with a warm bank, and what it leaves out."""
     cases: dict[str, dict[str, Any]] = {
-        "all real images": {},
-        "32 real images": {"reference_size": 32},
-        "all real images, interval [0, 1]": {"interval": [0.0, 1.0]},
+        "the preset, cold": {},
+        "the preset, warm bank": {},
+        "the preset over the whole trajectory, cold": {"interval": [0.0, 1.0]},
+        "the preset with all real images, cold": {"reference_size": None},
+        "all real images at every step of the second half": {"reference_size": None, "reference_spacing": 0},
     }
     for name, options in cases.items():
         key = f"whole, {name}, cfg {cfg}"
         if key in results:
             continue
-        guidance = {"name": "dap", **options}
+        guidance, cache = {"name": "dap", **options}, None
+        if "warm" in name:
+            cache = tempfile.mkdtemp()
+            sample_all(prepared(job_of(cfg, guidance, cache=cache)))
         sample_all(job_of(cfg, {"name": "none"}, 3))
         rows = []
         for _ in range(pairs):
-            plain, guided = job_of(cfg, {"name": "none"}), job_of(cfg, guidance)
+            plain, guided = job_of(cfg, {"name": "none"}), prepared(job_of(cfg, guidance, cache=cache))
             rows.append([seconds_of(lambda job=plain: sample_all(job)), seconds_of(lambda job=guided: sample_all(job))])
             print(key, rows[-1], flush=True)
         results[key] = summary(rows)
+
+
+def prepared(job: Job) -> Job:
+    """The same, with a bank that may be written."""
+    if job.reference is not None and job.reference.bank is not None:
+        job.reference.bank.prepare()
+    return job
+
+
+def choosing(results: Results) -> None:
+    """Seconds that the support points of all ten classes take, once."""
+    key = "choosing 96 support points of each class, seconds"
+    if key not in results:
+        source = open_dataset("digits:train").with_format(mode="L")
+        rows = [seconds_of(lambda: supporting(source, 96)) for _ in range(3)]
+        results[key] = {"seconds": rows, "median_seconds": statistics.median(rows)}
+
+
+def growth(results: Results, pairs: int, photos: str, backbone: str) -> None:
+    """All images of the first class / 100 of them: seconds of everything, and peak memory."""
+    key = "growth, all images of a class / 100 of them"
+    if key in results:
+        return
+    few, many = (folder_of(photos, count) for count in (100, None))
+    rows = []
+    for _ in range(pairs):
+        rows.append([seconds_of(lambda at=at: sample_photos(at, backbone)) for at in (few, many)])
+        print(key, rows[-1], flush=True)
+    peaks = []
+    for at in (few, many):
+        command = [sys.executable, __file__, "--backbone", backbone, "--peak", at]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+    counts = [sum(1 for _ in Path(at).rglob("*.*")) for at in (few, many)]
+    results[key] = {**summary(rows), "images": counts, "peak_bytes": peaks, "memory_ratio": peaks[1] / peaks[0]}
+
+
+def folder_of(photos: str, count: int | None) -> str:
+    """A folder with links to the first `count` images of the first class."""
+    first = sorted(path for path in Path(photos).iterdir() if path.is_dir())[0]
+    out = Path(tempfile.mkdtemp()) / first.name
+    out.mkdir()
+    for image in sorted(first.iterdir())[:count]:
+        (out / image.name).symlink_to(image.resolve())
+    return str(out.parent)
+
+
+def sample_photos(folder: str, backbone: str) -> None:
+    """Ten images of its one class, the preset, 10 steps."""
+    config = load_config(
+        data={"source": folder}, backbone={"name": backbone}, sampling={"steps": 10}, guidance={"name": "dap"}
+    )
+    sample_all(open_job(config, Path(tempfile.mkdtemp()) / "never-written"))
 
 
 def against_literal(results: Results, pairs: int, cfg: float, steps: int = 10) -> None:
@@ -138,13 +201,30 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--cfg", type=float, default=1.5)
+    parser.add_argument("--photos", help="a folder of class folders")
+    parser.add_argument("--backbone", help="a pipeline of its classes")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.peak:
+        sample_photos(arguments.peak, arguments.backbone)
+        status = Path("/proc/self/status").read_text().splitlines()
+        print(1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM")))
+        sys.exit()
     kept = Results("cost", steps=STEPS, ipc=10)
-    against_literal(kept, arguments.pairs, arguments.cfg)
+    choosing(kept)
     whole(kept, arguments.pairs, arguments.cfg)
+    against_literal(kept, arguments.pairs, arguments.cfg)
+    if arguments.photos:
+        growth(kept, arguments.pairs, arguments.photos, arguments.backbone)
     lines = ["# Cost of guidance on the digits, IPC 10", "", f"{kept.record['machine']}, {kept.record['date']}", ""]
     lines += ["| what | median ratio | all ratios |", "|---|--:|---|"]
     for name, row in kept.record["rows"].items():
-        lines.append(f"| {name} | {row['median_ratio']:.2f} | {', '.join(f'{r:.2f}' for r in row['ratios'])} |")
+        if "ratios" in row:
+            memory = f"; peak memory {row['memory_ratio']:.2f}" if "memory_ratio" in row else ""
+            lines.append(
+                f"| {name}{memory} | {row['median_ratio']:.2f} | {', '.join(f'{r:.2f}' for r in row['ratios'])} |"
+            )
+        else:
+            lines.append(f"| {name} | {row['median_seconds']:.2f} s | |")
     (RESULTS / "cost.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
