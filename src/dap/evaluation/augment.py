@@ -58,7 +58,7 @@ def augment(images: Tensor, protocol: Protocol, generator: Generator) -> Tensor:
 def normalise(images: Tensor, protocol: Protocol) -> Tensor:
     """Float [B, 3, s, s] in [0, 1] -> minus the protocol's mean, over its standard deviation."""
     mean, sd = (images.new_tensor(values).view(1, -1, 1, 1) for values in protocol.normalise)
-    return (images - mean) / sd
+    return (images - mean).div_(sd)
 
 
 def crop_boxes(count: int, size: int, area: tuple[float, float], generator: Generator) -> Tensor:
@@ -92,14 +92,12 @@ def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
     size = images.shape[-1]
     box = boxes.to(images.device, torch.float32)
     ramp = torch.arange(size, device=images.device) + 0.5
-    rows, columns = (
-        torch.minimum((ramp * side[:, None] / size - 0.5).clamp_(min=0), side[:, None] - 1) + start[:, None]
-        for start, side in ((box[:, 0], box[:, 2]), (box[:, 1], box[:, 3]))
-    )
-    # bilinear interpolation is a product with two matrices of hat functions: batched, without gathers
-    pixels = torch.arange(size, device=images.device, dtype=torch.float32)
-    down, across = ((1 - (where[:, :, None] - pixels).abs()).clamp_(min=0) for where in (rows, columns))
-    return torch.einsum("bij,bcjk,blk->bcil", down, images, across)
+    grid = images.new_empty(len(images), size, size, 2)
+    for axis, (start, side) in enumerate(((box[:, 1], box[:, 3]), (box[:, 0], box[:, 2]))):
+        where = torch.minimum((ramp * side[:, None] / size - 0.5).clamp_(min=0), side[:, None] - 1) + start[:, None]
+        where = (2 * where + 1) / size - 1  # grid_sample's coordinates: the image's outer edges are -1 and 1
+        grid[..., axis] = where[:, :, None] if axis else where[:, None, :]
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
@@ -118,14 +116,14 @@ def color_jitter(images: Tensor, amount: float, generator: Generator) -> Tensor:
     orders = torch.tensor(_ORDERS)[torch.randint(len(_ORDERS), (count,), generator=generator)]
     factors = factors.gather(1, orders).to(device)
     orders = orders.to(device)
-    luma = images.new_tensor(_LUMA).view(1, 3, 1, 1)
+    luma = images.new_tensor([_LUMA])
+    out = images.flatten(2).clone()
     for place in range(3):
-        operation = orders[:, place].view(-1, 1, 1, 1)
-        factor = factors[:, place].view(-1, 1, 1, 1)
-        grey = (images * luma).sum(1, keepdim=True)
-        towards = torch.where(operation == 2, grey, (operation == 1) * grey.mean((2, 3), keepdim=True))
-        images = torch.lerp(towards, images, factor).clamp_(0, 1)
-    return images
+        operation, factor = (values[:, place].view(-1, 1, 1) for values in (orders, factors))
+        grey = luma @ out
+        towards = (operation == 2) * grey + (operation == 1) * grey.mean(2, keepdim=True)
+        torch.lerp(towards, out, factor, out=out).clamp_(0, 1)
+    return out.view_as(images)
 
 
 def lighting(images: Tensor, sd: float, generator: Generator) -> Tensor:
