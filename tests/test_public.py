@@ -46,6 +46,7 @@ FLAGS = {
     }
     | {"class_map", "on_bad_image", "device", "config", "set_", "as_json", "quiet"},
     "evaluate": {"sets", "test", "real", "protocol", "network", "repeats", "baseline", "device"}
+    | {"scores", "epochs_scale", "val_fraction", "table", "cache"}
     | {"config", "set_", "as_json", "quiet"},
     "verify": {"directory", "as_json", "quiet"},
 }

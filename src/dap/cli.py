@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dap._version import __version__
+from dap.commands.options import Arch, ConfigFile, Data, Device, Json, Override, Quiet, Split
 from dap.commands.settings import given, likely_test, settings_of
 from dap.terminal import Talk, accuracy_table, duration, known_failures
 
@@ -20,21 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Distil a large labelled image dataset into a tiny synthetic one, guided by a diffusion model's own features.",
 )
-
-Data = Annotated[
-    str, typer.Argument(help="Folder of class folders, parquet file or folder, hf:owner/name, digits:train")
-]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings")]
-Override = Annotated[
-    list[str] | None, typer.Option("--set", help="table.key=value, any setting of the TOML; repeatable")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, talk on stderr")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors and the result")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...  [default: auto]")]
-Arch = Annotated[
-    str | None, typer.Option(help="Of an original .pt: DiT-XL/2, or any of DiT-{S,B,L,XL}/{2,4,8}", show_default=False)
-]
-Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it has several")]
 
 
 def main() -> None:
@@ -186,33 +172,58 @@ def distill(
 @app.command()
 def evaluate(
     sets: Annotated[list[Path], typer.Argument(help="Distilled sets, or any folders of class folders")],
-    test: Annotated[str, typer.Option(help="The test data, e.g. digits:test or DIR:test")],
-    real: Annotated[str | None, typer.Option(help="The real training data, for baselines")] = None,
+    test: Annotated[str | None, typer.Option(help="The test data, e.g. digits:test or DIR:test")] = None,
+    real: Annotated[str | None, typer.Option(help="The real training data, for baselines and --val-fraction")] = None,
     protocol: Annotated[str | None, typer.Option(help="hard-tiny, hard-small, ...  [default: hard-small]")] = None,
     network: Annotated[list[str] | None, typer.Option(help="Repeatable  [default: the protocol's own]")] = None,
     repeats: Annotated[int | None, typer.Option(help="Training seeds  [default: 3]")] = None,
-    baseline: Annotated[list[str] | None, typer.Option(help="random, full; repeatable")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="random, herding, kmeans, kcenter, full; repeatable")
+    ] = None,
+    scores: Annotated[bool, typer.Option("--scores", help="LRS and ARS, and all runs that they need")] = False,
+    epochs_scale: Annotated[float | None, typer.Option(help="Shorten the protocol; marked scaled")] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Judge on this share of --real instead of the test data, to choose something")
+    ] = None,
+    table: Annotated[list[Path] | None, typer.Option(help="Write FILE.csv or FILE.md; repeatable")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where trainings of baselines and plain folders are kept")] = None,
     device: Device = None,
     config: ConfigFile = None,
     set_: Override = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train networks on distilled sets and test them on real images."""
+    """Train networks on distilled sets and test them on real images; run the same command again to go on."""
     talk = Talk(quiet=quiet, as_json=as_json)
     with known_failures():
-        from dap.commands.evaluate import run_evaluate
+        from dap.commands.evaluate import run_evaluate, shown
 
         flags = {
-            "evaluation": given(protocol=protocol, networks=network, repeats=repeats),
+            "evaluation": given(
+                protocol=protocol,
+                networks=network,
+                repeats=repeats,
+                epochs_scale=epochs_scale,
+                val_fraction=val_fraction,
+            ),
             "backbone": given(device=device),
         }
         settings = settings_of(config, set_, flags, "evaluate")
-        device = settings.backbone.device
-        result = run_evaluate(sets, test, real, settings.evaluation, baseline or [], device, talk)
+        result = run_evaluate(
+            sets,
+            test,
+            real,
+            settings.evaluation,
+            baseline or [],
+            settings.backbone.device,
+            talk,
+            scores=scores,
+            cache=cache,
+            tables=table or [],
+        )
         scaled = ", scaled" if result["scaled"] else ""
-        title = f"{result['protocol']}{scaled} on {test}, {result['test']['images']} images"
-        talk.result(result, accuracy_table(title, result["results"]))
+        judged = f"{result['test']['name']}, {result['test']['images']} images"
+        talk.result(result, shown(f"{result['protocol']}{scaled} on {judged}", result))
         talk.next(["dap", "verify", str(sets[0])])
 
 

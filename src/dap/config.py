@@ -162,17 +162,34 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """`[evaluation]`: `protocol`, `networks` (empty: the protocol's own), `repeats`, `flip` (None: the protocol's),
-    `epochs_scale` (anything but 1 marks the result "scaled")."""
+    """`[evaluation]`: how sets are judged.
+
+    protocol      hard-small, ...: `dap.PROTOCOLS`
+    networks      empty: the protocol's own
+    repeats       training seeds 0 .. repeats - 1
+    flip          mirror images in training; None: as the protocol does
+    epochs_scale  times the protocol's length; anything but 1 marks the result "scaled"
+    evaluations   looks at the test data in one run, of which "best" is the best; None: the protocol's. 1: only the last
+    val_fraction  judge on this share of the training data instead of on the test data, when something is to be chosen
+    """
 
     protocol: str = "hard-small"
     networks: tuple[str, ...] = ()
     repeats: int = 3
     flip: bool | None = None
     epochs_scale: float = 1.0
+    evaluations: int | None = None
+    val_fraction: float | None = None
 
     def __post_init__(self) -> None:
         require(self.repeats >= 1, f"evaluation.repeats is {self.repeats}; use 1 or more")
+        looks = self.evaluations
+        require(looks is None or looks >= 1, f"evaluation.evaluations is {looks}; use 1 (the last alone) or more")
+        share = self.val_fraction
+        require(
+            share is None or 0 < share < 1,
+            f"evaluation.val_fraction is {share}; use a number between 0 and 1, for example 0.1",
+        )
         require(self.epochs_scale > 0, f"evaluation.epochs_scale is {self.epochs_scale}; use a number above 0")
 
 

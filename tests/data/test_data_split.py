@@ -62,7 +62,7 @@ def test_what_cannot_be_split_is_refused(tmp_path: Path, source: Source) -> None
         with pytest.raises(ConfigError, match=f"validation fraction is {fraction}; use a number between 0 and 1"):
             split_validation(source, fraction)
     alone = written(tmp_path / "one", {"apple": [1], "pear": [2, 3]})
-    with pytest.raises(DataError, match="class 'apple' .* has no image left to train on"):
+    with pytest.raises(DataError, match=r"class 'apple' .* has no image left to train on"):
         split_validation(alone, 0.5)
     same = written(tmp_path / "same", {"apple": [1, 1, 1, 1], "pear": [2, 3]})
     with pytest.raises(DataError, match="more \\(different\\) images"):

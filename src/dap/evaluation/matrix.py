@@ -1,0 +1,132 @@
+"""The matrix: every set and baseline with every network, as often as asked; each training a cell, kept as it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from dap.config import EvaluationConfig
+from dap.data import Source
+from dap.evaluation.cells import Cell, Measured, identity_of, measured_here
+from dap.evaluation.fit import Labelled, fit
+from dap.evaluation.networks import build_network
+from dap.evaluation.protocols import Plan, Protocol
+from dap.evaluation.sets import Candidate, load
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row of the result: a set or baseline and a network, under a protocol; a cell for each repeat."""
+
+    candidate: Candidate
+    network: str
+    protocol: Protocol
+    plan: Plan
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What all are judged on, and how. Test images are loaded when a training needs them, once a size and mode."""
+
+    test: Source
+    config: EvaluationConfig
+    device: str
+    loaded: dict[tuple[int, str], Labelled] = field(default_factory=dict)
+
+    def images(self, candidate: Candidate) -> Labelled:
+        """The test images in the size and mode of `candidate`."""
+        shape = candidate.size, candidate.mode
+        if shape not in self.loaded:
+            self.loaded[shape] = load(self.test, range(len(self.test.class_names)), size=shape[0], mode=shape[1])
+        return self.loaded[shape]
+
+
+def entry(candidate: Candidate, network: str, protocol: Protocol, ground: Ground, cache: Path | None) -> Entry:
+    """A row with its plan and the identity of every repeat; nothing is trained."""
+    config, form = ground.config, {"size": candidate.size, "mode": candidate.mode}
+    plan = protocol.plan(
+        classes=len(candidate.counts),
+        images=sum(candidate.counts),
+        ipc=candidate.ipc,
+        scale=config.epochs_scale,
+    )
+    folder = cache if candidate.directory is None else candidate.directory / "evaluation" / "cells"
+    cells = [
+        Cell(
+            identity_of(
+                train={**candidate.chosen(repeat), **form},
+                test={"images": ground.test.digest, **form},
+                network=network,
+                protocol=protocol,
+                plan=plan,
+                seed=repeat,
+                config=config,
+                device=ground.device,
+            ),
+            folder,
+        )
+        for repeat in range(config.repeats)
+    ]
+    return Entry(candidate=candidate, network=network, protocol=protocol, plan=plan, cells=tuple(cells))
+
+
+def measure(entries: Sequence[Entry], ground: Ground, progress: Progress | None) -> list[list[Measured]]:
+    """Every cell, those of earlier runs as they were kept, the others trained and kept as they end.
+
+    progress  called with (training steps done, steps to do in this run, what is being trained)
+
+    Returns one list an entry, one value a repeat.
+    """
+    found = [[cell.read() for cell in one.cells] for one in entries]
+    total = sum(one.plan.steps * kept.count(None) for one, kept in zip(entries, found, strict=True))
+    done, out = 0, []
+    for one, kept in zip(entries, found, strict=True):
+        values = []
+        for repeat, (cell, earlier) in enumerate(zip(one.cells, kept, strict=True)):
+            # an earlier row of this very call may have been the same training
+            value = earlier or (cell.read() if cell.folder else None)
+            if value is None:
+                what = f"{one.candidate.name}, {one.network}, repeat {repeat + 1} of {len(one.cells)}"
+                value = _train(one, repeat, ground, _counted(progress, done, total, what))
+                cell.write(value)
+            if earlier is None:
+                done += one.plan.steps
+            values.append(value)
+        out.append(values)
+    return out
+
+
+def without_augmentation(protocol: Protocol) -> Protocol:
+    """The protocol with everything off that changes training images; what does not exist in it stays so."""
+    off = {"crop": None, "flip": False, "jitter": 0.0, "lighting": 0.0, "shift": 0, "cutmix": False, "shuffle": 0}
+    there = {name: value for name, value in off.items() if hasattr(protocol, name)}
+    return replace(protocol, **there)  # type: ignore[arg-type]
+
+
+def _train(one: Entry, repeat: int, ground: Ground, progress: Callable[[int, int], None] | None) -> Measured:
+    train, content = one.candidate.draw(repeat)
+    classes = len(one.candidate.counts)
+    result = fit(
+        partial(build_network, one.network, classes, size=one.candidate.size),
+        train,
+        ground.images(one.candidate),
+        classes=classes,
+        protocol=one.protocol,
+        plan=one.plan,
+        seed=repeat,
+        device=ground.device,
+        progress=progress,
+    )
+    return measured_here(result, content)
+
+
+def _counted(progress: Progress | None, before: int, total: int, what: str) -> Callable[[int, int], None] | None:
+    """The progress of one run as that of all of them."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total, what)
