@@ -101,7 +101,7 @@ def as_markdown(result: Row) -> str:
     for r, (network, size, ipc) in enumerate(grid.keys):
         cells = [_percent(grid.cells.get((r, column))) for column in grid.columns]
         lines.append("| " + " | ".join([network, str(size), str(ipc or "all"), *cells]) + " |")
-    return "\n".join([*lines, "", *footnotes(result)]) + "\n"
+    return "\n".join([*lines, "", "Per cent: last ± sd (best).", *footnotes(result)]) + "\n"
 
 
 def footnotes(result: Row) -> list[str]:
@@ -112,11 +112,11 @@ def footnotes(result: Row) -> list[str]:
     lines = [
         f"Protocol {result['protocol']}{scaled if result['scaled'] else ''}; {test['part']} data {test['name']},"
         f" {test['images']} images; {rows[0]['repeats']} training seeds.",
-        "Last accuracy ± sd over training seeds; in brackets the best of"
-        f" {' or '.join(map(str, looks))} looks at the {test['part']} data.",
+        f"Last accuracy ± sd over training seeds is the headline; best, of {' or '.join(map(str, looks))} looks at the"
+        f" {test['part']} data, flatters.",
     ]
     if result["across_sets"]:
-        lines.append("Where several generation seeds share a cell, ± is the sd between sets.")
+        lines.append("Where several generation seeds share a cell of a table, ± is the sd between sets.")
     sources = {figure["source"] for row in rows for figure in row["published"]}
     if sources:
         lines.append(
@@ -130,14 +130,12 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     """The column of each row: a method's name where only one recipe has it, else the set's own."""
     recipes: dict[str, set[str]] = {}
     for row in rows:
-        if row["recipe"] is not None:
+        if row["recipe"] is not None and row["method"] is not None:
             recipes.setdefault(row["method"], set()).add(row["recipe"])
     shared = {method for method, found in recipes.items() if len(found) == 1}
     baselines = {row["method"] for row in rows if row["source"] is not None}
     return [
-        row["method"]
-        if row["source"] is not None or (row["recipe"] is not None and row["method"] in shared - baselines)
-        else row["set"]
+        row["method"] if row["source"] is not None or row["method"] in shared - baselines else row["set"]
         for row in rows
     ]
 
