@@ -17,8 +17,6 @@ from typing import Any
 
 from dap.data.imagenet import imagenet_wnids, is_wnid, subset_names, subset_wnids
 
-# who a row of ours is called in the papers' tables
-_METHODS = {"dap": "DAP", "dap-paper": "DAP", "none": "DiT", "random": "Random", "full": "Full"}
 _IMAGENET = "imagenet-1k"
 _RESNET18 = ("torchvision:resnet18", "resnet18")  # of the ImageNet-1K tables: the one with batch norm
 
@@ -60,11 +58,6 @@ def dataset_of(class_names: Sequence[str]) -> str | None:
     if len(names) == 1000:
         return _IMAGENET if names == set(imagenet_wnids()) else None
     return next((subset for subset in subset_names() if names == set(subset_wnids(subset))), None)
-
-
-def counterpart(method: str | None) -> str | None:
-    """What papers call a guidance or baseline of ours: dap -> DAP; None where they have none."""
-    return _METHODS.get(method or "")
 
 
 @cache
