@@ -196,7 +196,7 @@ def evaluate(
     """Train networks on distilled sets and test them on real images; run the same command again to go on."""
     talk = Talk(quiet=quiet, as_json=as_json)
     with known_failures():
-        from dap.commands.evaluate import run_evaluate, shown
+        from dap.commands.evaluate import run_evaluate, say_result
 
         flags = {
             "evaluation": given(
@@ -221,9 +221,7 @@ def evaluate(
             cache=cache,
             tables=table or [],
         )
-        scaled = ", scaled" if result["scaled"] else ""
-        judged = f"{result['test']['name']}, {result['test']['images']} images"
-        talk.result(result, shown(f"{result['protocol']}{scaled} on {judged}", result))
+        say_result(result, talk)
         talk.next(["dap", "verify", str(sets[0])])
 
 

@@ -16,7 +16,7 @@ from dap.data import open_dataset
 from dap.errors import StoreError
 from dap.evaluation import evaluate, get_protocol, matrix
 from dap.evaluation.cells import FORMAT, default_cache, open_cache
-from dap.evaluation.matrix import without_augmentation
+from dap.evaluation.matrix import Worker, without_augmentation
 
 QUICK = EvaluationConfig(protocol="hard-tiny", repeats=2, epochs_scale=0.02)
 
@@ -246,3 +246,41 @@ def test_validation_draws_baselines_from_the_rest_and_never_opens_the_test_data(
     assert own["notes"] == ["judged on a part of the training data, which the set may have been distilled from"]
     assert random["notes"] == []
     assert result["settings"]["evaluation"]["val_fraction"] == 0.25
+
+
+def test_several_processes_share_a_matrix_and_each_ends_with_the_whole(
+    tmp_path: Path, real: Path, run: Any, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, config = distilled(tmp_path / "d", real), {"repeats": 4}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 13:  # in the middle of its third training, as if it had been killed
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(out, config=config, progress=stop)
+    assert trained == [2, 3, 0]
+    trained.clear()
+    monkeypatch.setenv("RANK", "0")
+    shared = run(out, config=config)
+    assert trained == [0, 1]
+    monkeypatch.delenv("RANK")
+    alone = run(distilled(tmp_path / "again", real), config=config)
+    assert [row["last"] for row in shared["results"]] == [row["last"] for row in alone["results"]]
+
+
+def test_workers_begin_at_different_places_and_on_different_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [(0, repeat) for repeat in range(7)]
+    orders = [Worker(rank, 3).order(places) for rank in range(3)]
+    assert [order[0] for order in orders] == [(0, 0), (0, 2), (0, 4)]
+    assert all(sorted(order) == places for order in orders)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert [Worker(1, 4).device(asked) for asked in ("auto", "cpu", "cuda:0")] == ["cuda:1", "cpu", "cuda:0"]
+    assert Worker(0, 1).device("auto") == "auto"
+    for rank, world in (("", "2"), ("2", "2"), ("x", "2")):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", world)
+        assert Worker.here() == Worker(0, 1)

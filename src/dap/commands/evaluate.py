@@ -12,6 +12,7 @@ from rich.table import Table
 
 from dap.config import EvaluationConfig
 from dap.evaluation import evaluate
+from dap.evaluation.matrix import Worker
 from dap.evaluation.table import check_table, footnotes, write_table
 from dap.terminal import Talk, accuracy_table, percent
 
@@ -30,6 +31,8 @@ def run_evaluate(
     tables: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The result of `dap.evaluation.evaluate`, with progress drawn while it runs and `tables` written at the end."""
+    if Worker.here().rank:  # one of several processes: the first one speaks for all
+        talk, tables = Talk(quiet=True), ()
     for path in tables:
         check_table(path)
     talk.say(f"reading {len(sets)} sets and {test or real}")
@@ -77,6 +80,14 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
             " --set evaluation.evaluations=10 gives the same last accuracy sooner (and a best of 10)"
         )
     return lines
+
+
+def say_result(result: Mapping[str, Any], talk: Talk) -> None:
+    """The answer on stdout; one of several processes, the first, gives it for all."""
+    scaled = ", scaled" if result["scaled"] else ""
+    title = f"{result['protocol']}{scaled} on {result['test']['name']}, {result['test']['images']} images"
+    if Worker.here().rank == 0:
+        talk.result(result, shown(title, result))
 
 
 def shown(title: str, result: Mapping[str, Any]) -> RenderableType:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from dap.config import EvaluationConfig
 from dap.data import Source
@@ -80,25 +83,52 @@ def measure(entries: Sequence[Entry], ground: Ground, progress: Progress | None)
 
     progress  called with (training steps done, steps to do in this run, what is being trained)
 
-    Returns one list an entry, one value a repeat.
+    Returns one list an entry, one value a repeat. Several processes may do this at once (`Worker`).
     """
-    found = [[cell.read() for cell in one.cells] for one in entries]
-    total = sum(one.plan.steps * kept.count(None) for one, kept in zip(entries, found, strict=True))
-    done, out = 0, []
-    for one, kept in zip(entries, found, strict=True):
-        values = []
-        for repeat, (cell, earlier) in enumerate(zip(one.cells, kept, strict=True)):
-            # an earlier row of this very call may have been the same training
-            value = earlier or (cell.read() if cell.folder else None)
-            if value is None:
-                what = f"{one.candidate.name}, {one.network}, repeat {repeat + 1} of {len(one.cells)}"
-                value = _train(one, repeat, ground, _counted(progress, done, total, what))
-                cell.write(value)
-            if earlier is None:
-                done += one.plan.steps
-            values.append(value)
-        out.append(values)
-    return out
+    places = [(i, repeat) for i, one in enumerate(entries) for repeat in range(len(one.cells))]
+    found = {(i, repeat): entries[i].cells[repeat].read() for i, repeat in places}
+    missing = Worker.here().order([place for place in places if found[place] is None])
+    done, total = 0, sum(entries[i].plan.steps for i, _ in missing)
+    for i, repeat in missing:
+        one, cell = entries[i], entries[i].cells[repeat]
+        value = cell.read()  # another row of this call, or another process, may have trained it by now
+        if value is None:
+            what = f"{one.candidate.name}, {one.network}, repeat {repeat + 1} of {len(one.cells)}"
+            value = _train(one, repeat, ground, _counted(progress, done, total, what))
+            cell.write(value)
+        found[i, repeat] = value
+        done += one.plan.steps
+    return [[value for (at, _), value in found.items() if at == i and value] for i in range(len(entries))]
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of several processes that measure the same matrix, as `accelerate launch` and torchrun number them.
+
+    Each begins at another place and passes over what the others have kept, so all end with the whole; nobody waits,
+    and one that dies leaves its share to the rest.
+    """
+
+    rank: int
+    world: int
+
+    @staticmethod
+    def here() -> Worker:
+        """This process; alone where nobody numbered it."""
+        rank, world = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+        alone = not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world))
+        return Worker(0, 1) if alone else Worker(int(rank), int(world))
+
+    def order(self, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """All places, beginning with this process's share."""
+        start = self.rank * len(places) // self.world
+        return places[start:] + places[:start]
+
+    def device(self, asked: str) -> str:
+        """`auto` on a machine with several GPUs is another GPU for each process."""
+        local = os.environ.get("LOCAL_RANK", "0")
+        several = self.world > 1 and asked == "auto" and torch.cuda.device_count() > 1 and local.isdecimal()
+        return f"cuda:{int(local) % torch.cuda.device_count()}" if several else asked
 
 
 def without_augmentation(protocol: Protocol) -> Protocol:

@@ -13,7 +13,7 @@ from dap.data import Source, open_dataset, split_validation
 from dap.errors import ConfigError
 from dap.evaluation import record
 from dap.evaluation.cells import Measured, open_cache, prepare
-from dap.evaluation.matrix import Entry, Ground, Progress, entry, measure, without_augmentation
+from dap.evaluation.matrix import Entry, Ground, Progress, Worker, entry, measure, without_augmentation
 from dap.evaluation.networks import network_size
 from dap.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from dap.evaluation.published import dataset_of
@@ -63,7 +63,7 @@ def evaluate(
     check_baselines(baselines)
     if not sets:
         raise ConfigError("no set to evaluate; name at least one: dap evaluate DIR --test DATA")
-    device, store = pick_device(device), open_cache(cache)
+    device, store = pick_device(Worker.here().device(device)), open_cache(cache)
     test, real = _judges(test, real, config)
     candidates = _open_sets(sets, test, protocol)
     names = dict.fromkeys([*baselines, *(NEEDED if scores else ())])
