@@ -221,8 +221,7 @@ def evaluate(
             cache=cache,
             tables=table or [],
         )
-        say_result(result, talk)
-        talk.next(["dap", "verify", str(sets[0])])
+        say_result(result, sets, talk)
 
 
 @app.command()

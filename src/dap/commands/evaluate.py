@@ -82,12 +82,14 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def say_result(result: Mapping[str, Any], talk: Talk) -> None:
-    """The answer on stdout; one of several processes, the first, gives it for all."""
+def say_result(result: Mapping[str, Any], sets: Sequence[Path], talk: Talk) -> None:
+    """The answer on stdout and the next command; one of several processes, the first, gives it for all."""
+    if Worker.here().rank:
+        return
     scaled = ", scaled" if result["scaled"] else ""
     title = f"{result['protocol']}{scaled} on {result['test']['name']}, {result['test']['images']} images"
-    if Worker.here().rank == 0:
-        talk.result(result, shown(title, result))
+    talk.result(result, shown(title, result))
+    talk.next(["dap", "verify", str(sets[0])])
 
 
 def shown(title: str, result: Mapping[str, Any]) -> RenderableType:
