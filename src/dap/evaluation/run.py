@@ -12,7 +12,8 @@ from dap.config import EvaluationConfig, digest
 from dap.data import Source, open_dataset
 from dap.errors import ConfigError
 from dap.evaluation import record
-from dap.evaluation.fit import Fit, Labelled, fit
+from dap.evaluation.batches import Labelled
+from dap.evaluation.fit import Fit, fit
 from dap.evaluation.networks import build_network, network_size
 from dap.evaluation.protocols import Plan, Protocol, get_protocol
 from dap.evaluation.sets import (

@@ -15,7 +15,7 @@ from dap.config import digest
 from dap.data import Source, open_dataset
 from dap.data.classes import match_names
 from dap.errors import ConfigError, DataError, unknown
-from dap.evaluation.fit import Labelled
+from dap.evaluation.batches import Labelled
 from dap.evaluation.protocols import Protocol
 from dap.store import Store
 
