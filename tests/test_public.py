@@ -45,7 +45,10 @@ FLAGS = {
         "subset",
     }
     | {"class_map", "on_bad_image", "device", "config", "set_", "as_json", "quiet"},
+    "teacher": {"data", "out", "network", "protocol", "test", "seed", "split", "subset", "device"}
+    | {"config", "set_", "as_json", "quiet"},
     "evaluate": {"sets", "test", "real", "protocol", "network", "repeats", "baseline", "device"}
+    | {"teacher", "teacher_network", "teacher_classes", "dtype", "compile_", "list_"}
     | {"config", "set_", "as_json", "quiet"},
     "verify": {"directory", "as_json", "quiet"},
 }

@@ -162,16 +162,32 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """`[evaluation]`: `protocol`, `networks` (empty: the protocol's own), `repeats`, `flip` (None: the protocol's),
-    `epochs_scale` (anything but 1 marks the result "scaled")."""
+    """`[evaluation]`: how sets are judged.
+
+    protocol      a name, or a .toml file of one's own
+    networks      empty: the protocol's own
+    repeats       training seeds
+    flip          mirror images at random; None: as the protocol says
+    epochs_scale  multiplies the length; anything but 1 marks the result "scaled"
+    teacher       for soft labels: a directory of dap teacher, torchvision:NAME, timm:NAME, or a file of weights
+    teacher_network, teacher_classes  of bare weights: the network, and a file with the class of each output
+    dtype         fp32, or bf16 autocast, and `compile` by torch.compile: on a GPU
+    """
 
     protocol: str = "hard-small"
     networks: tuple[str, ...] = ()
     repeats: int = 3
     flip: bool | None = None
     epochs_scale: float = 1.0
+    teacher: str | None = None
+    teacher_network: str | None = None
+    teacher_classes: str | None = None
+    dtype: str = "fp32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        known = ("fp32", "bf16")
+        require(self.dtype in known, f"evaluation.dtype is {self.dtype!r}; use 'fp32' or 'bf16'")
         require(self.repeats >= 1, f"evaluation.repeats is {self.repeats}; use 1 or more")
         require(self.epochs_scale > 0, f"evaluation.epochs_scale is {self.epochs_scale}; use a number above 0")
 

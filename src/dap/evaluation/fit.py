@@ -94,7 +94,7 @@ def fit(
         parameters=count_parameters(training.network),
         threads=threads,
         seconds=time.perf_counter() - began,
-        notes=training.notes,
+        notes=(*training.notes, *getattr(batches, "notes", ())),
     )
 
 

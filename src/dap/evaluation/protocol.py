@@ -13,7 +13,9 @@ from dap.errors import ConfigError, unknown
 from dap.evaluation.schedule import SCHEDULES, Plan
 from dap.fields import digest, require
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 LABELS = ("hard", "online", "stored")
 OPTIMISERS = ("sgd", "adamw")
@@ -88,7 +90,7 @@ class Protocol:
     lighting: float = 0.0
     shift: int = 0
     cutmix: bool = False
-    normalise: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+    normalise: Normalisation = IMAGENET
     evaluations: int = 100
 
     def __post_init__(self) -> None:
@@ -181,7 +183,8 @@ class Protocol:
         self._require(self.size is None or self.size > 0, f"has size {self.size}; use a side in pixels")
         low, high = self.crop or (1, 1)
         self._require(0 < low <= high <= 1, f"has crop {self.crop}; use shares of the area, e.g. [0.5, 1.0]")
-        self._require(min(self.normalise[1]) > 0, "normalises by a deviation of 0; use numbers above 0")
+        three = all(len(row) == 3 for row in self.normalise) and min(self.normalise[1]) > 0
+        self._require(three, f"has normalise {self.normalise}; give means and deviations (above 0) of 3 channels")
         for field, _ in self.many_classes:
             require(field in _MAY_CHANGE, unknown("field in many_classes:", field, _MAY_CHANGE))
 

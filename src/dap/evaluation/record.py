@@ -1,7 +1,8 @@
 """Results as JSON-ready dicts, and as files that are complete or not there.
 
     {"protocol", "scaled", "settings", "classes", "results": [row, ...], "across_sets": [...],
-     "test": {"name", "images", "counts", "size", "digest"}, "versions", "machine", "files"}
+     "test": {"name", "images", "counts", "size", "digest"}, "versions", "machine", "files",
+     "teacher": null, or {"name", "network", "digest", "accuracy", "chance", "best_order", ...}}
 
 A row, one for each set or baseline and network:
 
@@ -79,7 +80,7 @@ def row_of(
         "seconds": sum(fit.seconds for fit in fits) / len(fits),
         "digest": digests[0] if len(set(digests)) == 1 else digest(list(digests)),
         "digests": list(digests),
-        "notes": _notes(candidate, side),
+        "notes": [*_notes(candidate, side), *dict.fromkeys(note for fit in fits for note in fit.notes)],
     }
 
 
@@ -113,7 +114,8 @@ def across_sets(candidates: Sequence[Candidate], rows: Sequence[Mapping[str, Any
 def settings(protocol: Protocol, config: Any, networks: Sequence[str]) -> dict[str, Any]:
     """What was asked for and every field of the protocol, fit for JSON."""
     asked = {**asdict(config), "networks": list(networks)}
-    return {"evaluation": asked, "protocol": json.loads(json.dumps(asdict(protocol)))}
+    described = json.loads(json.dumps(asdict(protocol)))
+    return {"evaluation": asked, "protocol": described, "protocol_digest": protocol.digest}
 
 
 def surroundings(device: str) -> dict[str, Any]:
@@ -157,5 +159,6 @@ def _notes(candidate: Candidate, input_size: int) -> list[str]:
     if least != most and candidate.ipc is not None:
         notes.append(f"classes have {least} to {most} images; {least} is taken as images per class")
     if input_size != candidate.size:
-        notes.append(f"images of {candidate.size} px are enlarged to {input_size} px for this network (bilinear)")
+        verb = "enlarged" if input_size > candidate.size else "reduced"
+        notes.append(f"images of {candidate.size} px are {verb} to {input_size} px for this network (bilinear)")
     return notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,22 @@ from dap.config import EvaluationConfig, digest
 from dap.data import Source, open_dataset
 from dap.errors import ConfigError
 from dap.evaluation import record
-from dap.evaluation.batches import Labelled
+from dap.evaluation.batches import Labelled, hard_batches
 from dap.evaluation.fit import Fit, fit
-from dap.evaluation.networks import build_network, network_size
+from dap.evaluation.networks import build_network, check_networks, network_name
 from dap.evaluation.protocols import Plan, Protocol, get_protocol
 from dap.evaluation.sets import (
     Candidate,
     check_baselines,
-    load,
+    load_test,
     open_baseline,
     open_candidate,
     open_real,
 )
+from dap.evaluation.soft import Soft, open_soft
 
 Progress = Callable[[int, int, str], None]
+HeldOut = Callable[[int, str], Labelled]
 
 
 def evaluate(
@@ -65,14 +67,19 @@ def evaluate(
     test = test if isinstance(test, Source) else open_dataset(str(test))
     candidates = _open_sets(sets, test, protocol)
     candidates += _open_baselines(candidates, baselines, real, test)
+    for size in {candidate.size for candidate in candidates}:
+        check_networks(networks, len(test.class_names), size)
+    held_out = cache(lambda size, mode: load_test(test, protocol, size=size, mode=mode))
+    soft = open_soft(config, protocol, candidates, test, held_out, device)
     jobs = [(candidate, network) for candidate in candidates for network in networks]
-    rows = _run(jobs, test, protocol, config, device, progress)
+    rows = _run(jobs, held_out, soft, protocol, config, device, progress)
     owners = [candidate for candidate, _ in jobs]
     result = {
         "protocol": protocol.name,
         "scaled": config.epochs_scale != 1,
         "settings": record.settings(protocol, config, networks),
         "classes": list(test.class_names),
+        "teacher": soft.record if soft else None,
         "results": rows,
         "across_sets": record.across_sets(owners, rows),
         "test": _test_record(test, candidates),
@@ -83,9 +90,7 @@ def evaluate(
 
 def _networks(config: EvaluationConfig, protocol: Protocol) -> tuple[str, ...]:
     """The networks to train; a name that does not exist is found before anything is read."""
-    for network in config.networks:
-        network_size(network, 1)
-    return config.networks or (protocol.network,)
+    return tuple(dict.fromkeys(network_name(network) for network in config.networks or (protocol.network,)))
 
 
 def _open_sets(sets: Sequence[Source | str | Path], test: Source, protocol: Protocol) -> list[Candidate]:
@@ -114,19 +119,19 @@ def _open_baselines(
 
 def _run(
     jobs: Sequence[tuple[Candidate, str]],
-    test: Source,
+    held_out: HeldOut,
+    soft: Soft | None,
     protocol: Protocol,
     config: EvaluationConfig,
     device: str,
     progress: Progress | None,
 ) -> list[dict[str, Any]]:
-    classes, tests = len(test.class_names), dict[tuple[int, str], Labelled]()
-    plans = [_plan(candidate, protocol, config) for candidate, _ in jobs]
+    classes = len(jobs[0][0].counts)
+    plans = [_plan(candidate, protocol, config, network) for candidate, network in jobs]
+    if soft is not None:
+        soft.check_disk([(candidate, plan) for (candidate, _), plan in zip(jobs, plans, strict=True)], config.repeats)
     total, done, rows = config.repeats * sum(plan.steps for plan in plans), 0, []
     for (candidate, network), plan in zip(jobs, plans, strict=True):
-        shape = candidate.size, candidate.mode
-        if shape not in tests:
-            tests[shape] = load(test, range(classes), size=shape[0], mode=shape[1])
         fits: list[Fit] = []
         digests: list[str] = []
         for repeat in range(config.repeats):
@@ -135,12 +140,15 @@ def _run(
             one = fit(
                 partial(build_network, network, classes, size=candidate.size),
                 train,
-                tests[shape],
+                held_out(candidate.size, candidate.mode),
                 classes=classes,
                 protocol=protocol,
                 plan=plan,
                 seed=repeat,
                 device=device,
+                batches=soft.batches(candidate, train, plan) if soft else hard_batches,
+                bf16=config.dtype == "bf16",
+                compiled=config.compile,
                 progress=_counted(progress, done, total, what),
             )
             done += plan.steps
@@ -150,12 +158,13 @@ def _run(
     return rows
 
 
-def _plan(candidate: Candidate, protocol: Protocol, config: EvaluationConfig) -> Plan:
+def _plan(candidate: Candidate, protocol: Protocol, config: EvaluationConfig, network: str) -> Plan:
     return protocol.plan(
         classes=len(candidate.counts),
         images=sum(candidate.counts),
         ipc=candidate.ipc,
         scale=config.epochs_scale,
+        network=network,
     )
 
 

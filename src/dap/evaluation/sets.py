@@ -173,6 +173,15 @@ def load(source: Source, order: Sequence[int], *, size: int | None, mode: str) -
     return Labelled(torch.cat(parts).expand(-1, 3, -1, -1), labels)
 
 
+def load_test(test: Source, protocol: Protocol, *, size: int, mode: str) -> Labelled:
+    """The test images at `size`: the centre of what `test_crop` makes them larger by (0.875: 224 of 256)."""
+    side = round(size / protocol.test_crop)
+    whole = load(test, range(len(test.class_names)), size=side, mode=mode)
+    start = (side - size) // 2
+    kept = slice(start, start + size)
+    return Labelled(whole.images[:, :, kept, kept], whole.labels) if side != size else whole
+
+
 def _distilled(path: Path) -> tuple[Path | None, dict[str, Any]]:
     """(directory, config.json) of a finished distilled dataset or its data folder; (None, {}) for others."""
     for base in (path, path.parent if path.name == "data" else path):

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 
+import torch
 from torch import nn
 
 from dap.errors import ConfigError, unknown
@@ -75,6 +77,17 @@ def architecture(name: str) -> Architecture:
         return OWN[name]
     library, _, rest = BORROWED.get(name, name).partition(":")
     return _foreign(library, rest)
+
+
+def check_networks(names: Iterable[str], classes: int, size: int) -> None:
+    """Builds those of torchvision and timm once, so that one that cannot be built is found before any training.
+
+    Raises: ConfigError as `build_network` does.
+    """
+    for name in names:
+        if network_name(name) not in OWN:
+            with torch.random.fork_rng(devices=[]):
+                build_network(name, classes, size=size)
 
 
 def count_parameters(network: nn.Module) -> int:
