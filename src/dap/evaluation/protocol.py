@@ -80,7 +80,7 @@ class Protocol:
     batch: int = 64
     batches: tuple[tuple[int, int], ...] = ()
     doubles_from: int = 0
-    many_classes: tuple[tuple[str, float], ...] = ()
+    many_classes: tuple[tuple[str, int | float], ...] = ()
     size: int | None = None
     test_crop: float = 1.0
     shuffle: int = 0

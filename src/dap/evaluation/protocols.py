@@ -137,7 +137,7 @@ def read_protocol(path: str | Path) -> Protocol:
     """A user's own protocol: a TOML file of `Protocol`'s fields.
 
     `base = "hard-small"` takes what the file leaves out from that protocol; `name` is the file's own name where it
-    is not given. `rates` and `many_classes` may be tables.
+    is not given. `rates` and `many_classes` may be tables; `crop = false` is no crop, `size = false` the images' own.
 
     Raises: ConfigError for a missing or malformed file, an unknown field (with the nearest), a field that is missing,
     a value of the wrong type or out of range, and for the name of one of dap's own protocols.
@@ -147,6 +147,7 @@ def read_protocol(path: str | Path) -> Protocol:
         key: [list(row) for row in value.items()] if isinstance(value, Mapping) else value
         for key, value in read_toml(path).items()
     }
+    values.update({key: None for key in ("crop", "size") if values.get(key) is False})  # TOML has no null
     base = values.pop("base", None)
     require(base is None or base in PROTOCOLS, unknown(f"base in {path.name}:", str(base), PROTOCOLS))
     values = {"name": path.stem, "summary": f"own protocol, {path.name}", **values}
