@@ -11,13 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from soft_sets import Seer, stripes, teacher
 from torch import nn
 
+from dap.data import open_dataset
 from dap.errors import StoreError
 from dap.evaluation import Fit, Labelled, Protocol, build_network, fit, get_protocol
 from dap.evaluation import stored as stored_module
+from dap.evaluation.augment import shuffle_patches
 from dap.evaluation.batches import Batch, hard_batches, loss_of, rows_of
+from dap.evaluation.sets import load_test
 from dap.evaluation.soft import Online
 from dap.evaluation.stored import check_disk, stored_labels
 from dap.evaluation.training import Training, seeded
@@ -273,3 +277,32 @@ def test_values_beyond_half_precision_stay_finite(tmp_path: Path) -> None:
     for batch in _batches(*_labels(tmp_path, Seer(sharpness=1e8))):
         assert batch.logits is not None
         assert batch.logits.isfinite().all()
+
+
+def test_shuffled_patches_are_columns_then_rows_of_each_image() -> None:
+    """Every order of halves is alike likely, image by image; no pixel is lost; an odd side leaves the rest last."""
+    count, side = 4000, 5
+    image = torch.arange(side * side).view(1, 1, side, side).float().expand(count, 1, side, side)
+    out = shuffle_patches(image, 2, torch.Generator().manual_seed(0))
+    assert torch.equal(out.flatten(1).sort(1).values, image.flatten(1))
+    grid = torch.arange(side)
+    orders = (grid, torch.cat([grid[2:], grid[:2]]))  # widths 2 and 3, as they stand or exchanged
+    expected = [image[0, 0][rows][:, columns] for rows in orders for columns in orders]
+    shares = [(out[:, 0] == one).all(2).all(1).float().mean().item() for one in expected]
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([0.25] * 4, abs=0.03)
+    thirds = shuffle_patches(torch.rand(50, 3, 6, 6), 3, torch.Generator().manual_seed(0))
+    assert len({tuple(one.flatten().tolist()) for one in thirds}) == 50
+
+
+def test_test_images_are_enlarged_and_cut_about_the_centre(tmp_path: Path) -> None:
+    pixels = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / name / "0.png")
+    source = open_dataset(tmp_path)
+    cut = load_test(source, replace(HARD, test_crop=0.875), size=28, mode="RGB")
+    assert torch.equal(cut.images[0], pixels[:, 2:30, 2:30])
+    assert torch.equal(load_test(source, HARD, size=32, mode="RGB").images[1], pixels)
+    rded = get_protocol("soft-rded")
+    assert (rded.size, round(224 / rded.test_crop)) == (224, 256)

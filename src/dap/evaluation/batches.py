@@ -15,6 +15,8 @@ from dap.evaluation.augment import augment, cutmix
 from dap.evaluation.protocol import Protocol
 from dap.evaluation.schedule import Plan
 
+COMPANY = "a batch of one image gets a second one, drawn at random: batch norm needs two"
+
 
 @dataclass(frozen=True)
 class Labelled:

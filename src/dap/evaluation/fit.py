@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,17 +85,20 @@ def fit(
                     confusions.append(training.judge(test, classes))
                 if progress is not None:
                     progress(step + 1, plan.steps)
-    accuracies = [confusion.trace().item() / len(test.labels) for confusion in confusions]
+    notes = tuple(dict.fromkeys([*training.notes, *getattr(batches, "notes", ())]))
+    return _fit_of(confusions, training, threads=threads, seconds=time.perf_counter() - began, notes=notes)
+
+
+def _fit_of(confusions: list[Tensor], training: Training, **facts: Any) -> Fit:
+    accuracies = [confusion.trace().item() / int(confusion.sum()) for confusion in confusions]
     return Fit(
         last=accuracies[-1],
         best=max(accuracies),
         evaluations=len(accuracies),
-        steps=plan.steps,
+        steps=training.plan.steps,
         confusion=confusions[-1],
         parameters=count_parameters(training.network),
-        threads=threads,
-        seconds=time.perf_counter() - began,
-        notes=(*training.notes, *getattr(batches, "notes", ())),
+        **facts,
     )
 
 

@@ -29,7 +29,7 @@ from dap.config import digest
 from dap.disk import refusals, sweep, write_whole
 from dap.errors import StoreError
 from dap.evaluation.augment import Mixed, crop_boxes, cutmix_box, flips, mirror, mix, normalise, resized_crop
-from dap.evaluation.batches import Batch, Labelled, rows_of
+from dap.evaluation.batches import COMPANY, Batch, Labelled, rows_of
 from dap.evaluation.protocol import Protocol
 from dap.evaluation.schedule import Plan
 from dap.evaluation.teachers import Teacher
@@ -94,8 +94,8 @@ class StoredLabels:
     def _store(self, epoch: int, train: Labelled) -> dict[str, Tensor]:
         computed = self._compute(epoch, train)
         with refusals(self.path, self.missing_bytes):
-            if not self.path.is_dir():
-                self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / "labels.json").exists():
                 write_whole(self.path / "labels.json", sealed(self.record, indent=2))
             sweep(self.path)
             write_whole(self._file(epoch), save(computed, self._seal(epoch, computed)))
@@ -138,7 +138,8 @@ def stored_labels(
         "seed": SEED,
     }
     key = digest([record[name] for name in ("set", "classes", "teacher_digest", "protocol_digest", "batch", "seed")])
-    return StoredLabels(folder / key, record, teacher, protocol, plan, classes)
+    notes = [COMPANY] if plan.leaves_one else []  # labels serve all networks, those with batch norm among them
+    return StoredLabels(folder / key, record, teacher, protocol, plan, classes, notes)
 
 
 def check_disk(stores: Sequence[StoredLabels]) -> None:

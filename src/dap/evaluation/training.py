@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dap.errors import ConfigError
 from dap.evaluation.augment import normalise
-from dap.evaluation.batches import Batches, Labelled, loss_of
+from dap.evaluation.batches import COMPANY, Batches, Labelled, loss_of
 from dap.evaluation.networks import count_parameters, has_batch_norm
 from dap.evaluation.protocol import Protocol
 from dap.evaluation.schedule import Plan
@@ -46,9 +46,7 @@ class Training:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know."""
-        if not (self.pairs and self.plan.leaves_one):
-            return ()
-        return ("a batch of one image gets a second one, drawn at random: batch norm needs two",)
+        return (COMPANY,) if self.pairs and self.plan.leaves_one else ()
 
     def steps(self, train: Labelled, batches: Batches) -> Iterator[int]:
         """Trains; yields the number of every step that is done, from 0, or from where it was saved."""
@@ -90,7 +88,7 @@ class Training:
         self.done = state["done"]
 
     def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ def check_classes(confusion: Tensor, class_names: tuple[str, ...], teacher: str,
             f"with its classes in another order it would get {best / total:.1%} ({shown}): the order is wrong, "
             "check --teacher-classes or the names of the class folders"
             if best / total >= min(2 * chance, (1 + chance) / 2)
-            else "no order of its classes is much better: it was trained on other images, or on another normalisation"
+            else "no order of its classes is much better: it was trained on other images, or reads these wrongly"
         )
         raise DataError(f"teacher {teacher!r} gets {accuracy:.1%} on {test!r}, chance is {chance:.1%}; {cause}")
     if moved:

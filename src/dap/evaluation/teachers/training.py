@@ -59,16 +59,15 @@ def train_teacher(
     Raises: ConfigError for a protocol with soft labels; StoreError when `out` holds another teacher or something
     else; DataError for images of mixed size and for test data of other classes.
     """
-    out, where = Path(out).expanduser(), torch.device(pick_device(device))
+    out, where, network = Path(out).expanduser(), torch.device(pick_device(device)), network_name(network)
     if protocol.labels != "hard":
         raise ConfigError(f"a teacher learns from hard labels, {protocol.name!r} has none; use --protocol hard-small")
     check_computing(where, bf16=bf16, compiled=compiled)
-    network, sets = network_name(network), _load(data, test, protocol)
-    size = sets[0].images.shape[-1]
+    sets, classes = _load(data, test, protocol), len(data.class_names)
     asked = {
         "network": network,
         "class_names": list(data.class_names),
-        "size": size,
+        "size": sets[0].images.shape[-1],
         "protocol": {"name": protocol.name, "digest": protocol.digest, "scale": scale},
         "data": {part.name: {"digest": part.digest, "counts": list(part.counts)} for part in (data, test) if part},
         "seed": seed,
@@ -77,24 +76,14 @@ def train_teacher(
     with refusals(out):
         if (finished := _claim(out, asked)) is not None:
             return finished
-    began, classes = time.perf_counter(), len(data.class_names)
     plan = protocol.plan(classes=classes, images=sum(data.counts), ipc=None, scale=scale, network=network)
-    make = partial(build_network, network, classes, size=size)
+    make = partial(build_network, network, classes, size=sets[0].images.shape[-1])
     with seeded(seed, where):
         training = Training(make, protocol, plan, seed, where, bf16=bf16, compiled=compiled)
         judged = _train(training, [part.to(where) for part in sets], classes, out / "training", progress)
-    facts = {
-        **asked,
-        "accuracy": {"train": judged[0], "test": judged[1] if test else None},
-        "normalise": protocol.normalise,
-        "parameters": count_parameters(training.network),
-        "steps": plan.steps,
-        "notes": list(training.notes),
-        "seconds": round(time.perf_counter() - began, 1),
-        "versions": versions(),
-    }
+    accuracy = {"train": judged[0], "test": judged[1] if test else None}
     with refusals(out):
-        return _finish(out, training, facts)
+        return _finish(out, training, {**asked, "accuracy": accuracy})
 
 
 def _load(data: Source, test: Source | None, protocol: Protocol) -> list[Labelled]:
@@ -150,9 +139,19 @@ def _claim(out: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _finish(out: Path, training: Training, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes weights, then the record, which makes them a teacher."""
     weights = save({key: value.cpu().contiguous() for key, value in training.network.state_dict().items()})
+    facts = {
+        **facts,
+        "normalise": training.protocol.normalise,
+        "parameters": count_parameters(training.network),
+        "steps": training.plan.steps,
+        "notes": list(training.notes),
+        "versions": versions(),
+        "weights": sha256(weights).hexdigest(),
+    }
+    record: dict[str, Any] = json.loads(json.dumps(facts))
     write_whole(out / WEIGHTS, weights)
-    record: dict[str, Any] = json.loads(json.dumps({**facts, "weights": sha256(weights).hexdigest()}))
     write_whole(out / RECORD, sealed(record, indent=2))
     sync_folder(out)
     shutil.rmtree(out / "training")
