@@ -39,8 +39,8 @@ def teacher(
         }
         settings = settings_of(config, set_, flags, "teacher")
         result = run_teacher(settings, out, test, seed, talk)
-        shown = {part: f"{value:.1%}" for part, value in result["accuracy"].items() if value is not None}
-        talk.result(result, f"{result['network']} of {len(result['class_names'])} classes: {shown}")
+        right = [f"{part} {value:.1%}" for part, value in result["accuracy"].items() if value is not None]
+        talk.result(result, f"{result['network']}, {len(result['class_names'])} classes, right: {', '.join(right)}")
         judged = ["--test", test or "DATA", "--protocol", "soft-rded", "--teacher", str(out)]
         talk.next(["dap", "evaluate", "DIR", *judged])
 
