@@ -255,6 +255,7 @@ def test_other_sets_teachers_and_protocols_have_labels_of_their_own(tmp_path: Pa
     ]
     assert len({labels.path for labels in given}) == len(given)
     assert _labels(tmp_path, Seer())[0].path == given[0].path
+    assert _labels(tmp_path, Seer(), rate=0.5, evaluations=1, name="renamed")[0].path == given[0].path
 
 
 def test_a_disk_that_is_too_small_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

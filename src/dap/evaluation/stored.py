@@ -1,6 +1,6 @@
 """Soft labels computed once and stored, with what they are labels of: SRe2L's, after FKD (Shen and Xing 2022).
 
-DIR/labels/<key>/labels.json               sealed: of which set, teacher, protocol and seed these are the labels
+DIR/labels/<key>/labels.json               sealed: of which set, teacher, augmentation, batch and seed these are labels
 DIR/labels/<key>/epoch-0000.safetensors    for the m rows of that epoch, in training order:
     rows int32 [m], boxes int16 [m, 4] (top, left, height, width), flips bool [m], partner int32 [m] (place in the
     batch), logits float16 [m, classes] of the mixed images; for its b batches: counts int32 [b],
@@ -37,6 +37,7 @@ from dap.seal import sealed
 
 SEED = 0  # labels are stored once and shared by all repeats and networks, as in SRe2L
 _FP16 = 65504.0
+_MATTERS = ("crop", "flip", "cutmix", "normalise")  # of a protocol: another rate or length has the same labels
 _BY_BATCH = ("counts", "mix_boxes", "ratios")
 
 
@@ -133,11 +134,11 @@ def stored_labels(
         "teacher": teacher.record,
         "teacher_digest": teacher.digest,
         "protocol": protocol.name,
-        "protocol_digest": protocol.digest,
+        "augmentation": {field: getattr(protocol, field) for field in _MATTERS},
         "batch": plan.batch,
         "seed": SEED,
     }
-    key = digest([record[name] for name in ("set", "classes", "teacher_digest", "protocol_digest", "batch", "seed")])
+    key = digest([record[name] for name in ("set", "classes", "teacher_digest", "augmentation", "batch", "seed")])
     notes = [COMPANY] if plan.leaves_one else []  # labels serve all networks, those with batch norm among them
     return StoredLabels(folder / key, record, teacher, protocol, plan, classes, notes)
 
