@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from dap._version import __version__
-from dap.commands.options import Arch, ConfigFile, Data, Device, Json, Override, Quiet, Split
+from dap.commands.evaluate import evaluate
+from dap.commands.options import Arch, ConfigFile, Data, Device, Json, Override, Quiet, Split, Subset
 from dap.commands.settings import given, likely_test, settings_of
+from dap.commands.teacher import teacher
 from dap.terminal import Talk, accuracy_table, duration, known_failures
 
 app = typer.Typer(
@@ -70,7 +72,7 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as fp16")] = False,
     split: Split = None,
-    subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
+    subset: Subset = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
     device: Device = None,
     config: ConfigFile = None,
@@ -135,7 +137,7 @@ def distill(
         str | None, typer.Option(help="For a text backbone; {name} is the class  [default: a photo of a {name}]")
     ] = None,
     split: Split = None,
-    subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
+    subset: Subset = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16  [default: fp32]")] = None,
@@ -169,59 +171,8 @@ def distill(
             talk.next(["dap", "evaluate", str(result["out"]), "--test", likely_test(data), *tiny])
 
 
-@app.command()
-def evaluate(
-    sets: Annotated[list[Path], typer.Argument(help="Distilled sets, or any folders of class folders")],
-    test: Annotated[str | None, typer.Option(help="The test data, e.g. digits:test or DIR:test")] = None,
-    real: Annotated[str | None, typer.Option(help="The real training data, for baselines and --val-fraction")] = None,
-    protocol: Annotated[str | None, typer.Option(help="hard-tiny, hard-small, ...  [default: hard-small]")] = None,
-    network: Annotated[list[str] | None, typer.Option(help="Repeatable  [default: the protocol's own]")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Training seeds  [default: 3]")] = None,
-    baseline: Annotated[
-        list[str] | None, typer.Option(help="random, herding, kmeans, kcenter, full; repeatable")
-    ] = None,
-    scores: Annotated[bool, typer.Option("--scores", help="LRS and ARS, and all runs that they need")] = False,
-    epochs_scale: Annotated[float | None, typer.Option(help="Shorten the protocol; marked scaled")] = None,
-    val_fraction: Annotated[
-        float | None, typer.Option(help="Judge on this share of --real instead of the test data, to choose something")
-    ] = None,
-    table: Annotated[list[Path] | None, typer.Option(help="Write FILE.csv or FILE.md; repeatable")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where trainings of baselines and plain folders are kept")] = None,
-    device: Device = None,
-    config: ConfigFile = None,
-    set_: Override = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train networks on distilled sets and test them on real images; run the same command again to go on."""
-    talk = Talk(quiet=quiet, as_json=as_json)
-    with known_failures():
-        from dap.commands.evaluate import run_evaluate, say_result
-
-        flags = {
-            "evaluation": given(
-                protocol=protocol,
-                networks=network,
-                repeats=repeats,
-                epochs_scale=epochs_scale,
-                val_fraction=val_fraction,
-            ),
-            "backbone": given(device=device),
-        }
-        settings = settings_of(config, set_, flags, "evaluate")
-        result = run_evaluate(
-            sets,
-            test,
-            real,
-            settings.evaluation,
-            baseline or [],
-            settings.backbone.device,
-            talk,
-            scores=scores,
-            cache=cache,
-            tables=table or [],
-        )
-        say_result(result, sets, talk)
+app.command()(teacher)
+app.command()(evaluate)
 
 
 @app.command()

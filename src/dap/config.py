@@ -164,13 +164,16 @@ class RunConfig:
 class EvaluationConfig:
     """`[evaluation]`: how sets are judged.
 
-    protocol      hard-small, ...: `dap.PROTOCOLS`
+    protocol      hard-small, ...: `dap.PROTOCOLS`, or a .toml file of one's own
     networks      empty: the protocol's own
     repeats       training seeds 0 .. repeats - 1
     flip          mirror images in training; None: as the protocol does
     epochs_scale  times the protocol's length; anything but 1 marks the result "scaled"
     evaluations   looks at the test data in one run, of which "best" is the best; None: the protocol's. 1: only the last
     val_fraction  judge on this share of the training data instead of on the test data, when something is to be chosen
+    teacher       for soft labels: a directory of dap teacher, torchvision:NAME, timm:NAME, or a file of weights
+    teacher_network, teacher_classes  of bare weights: the network, and a file with the class of each output
+    dtype         fp32, or bf16 autocast, and `compile` by torch.compile: on a GPU
     """
 
     protocol: str = "hard-small"
@@ -180,8 +183,15 @@ class EvaluationConfig:
     epochs_scale: float = 1.0
     evaluations: int | None = None
     val_fraction: float | None = None
+    teacher: str | None = None
+    teacher_network: str | None = None
+    teacher_classes: str | None = None
+    dtype: str = "fp32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        known = ("fp32", "bf16")
+        require(self.dtype in known, f"evaluation.dtype is {self.dtype!r}; use 'fp32' or 'bf16'")
         require(self.repeats >= 1, f"evaluation.repeats is {self.repeats}; use 1 or more")
         looks = self.evaluations
         require(looks is None or looks >= 1, f"evaluation.evaluations is {looks}; use 1 (the last alone) or more")

@@ -25,6 +25,7 @@ def result(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
     test = {"name": "T", "part": "test", "images": 500, "counts": [50] * 10}
     settings = {"evaluation": {"epochs_scale": 1.0}}
     usual = {"protocol": "hard-adamw", "scaled": False, "test": test, "settings": settings, "across_sets": []}
+    usual["teacher"] = None
     return {**usual, **more, "results": list(rows)}
 
 

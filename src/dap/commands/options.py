@@ -21,3 +21,4 @@ Arch = Annotated[
     str | None, typer.Option(help="Of an original .pt: DiT-XL/2, or any of DiT-{S,B,L,XL}/{2,4,8}", show_default=False)
 ]
 Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it has several")]
+Subset = Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")]

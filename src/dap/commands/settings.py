@@ -15,6 +15,7 @@ READS = {  # the tables of each command; a file may hold more, for other command
     "train": ("data", "backbone", "train"),
     "distill": ("data", "backbone", "sampling", "guidance", "run"),
     "evaluate": ("evaluation", "backbone"),
+    "teacher": ("data", "evaluation", "backbone"),
 }
 
 

@@ -3,6 +3,7 @@
 Images are float32 [B, 3, s, s] in [0, 1] on any device, square. Random numbers come from the generator passed
 in (a CPU generator, so that a seed means the same on every device). Distributions are those of torchvision's
 `RandomResizedCrop`, `RandomHorizontalFlip` and `ColorJitter` on float images; CutMix is Yun et al. 2019.
+What soft labels are stored with (crop, flip, CutMix) is drawn and applied by functions of their own.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Mixed:
 def augment(images: Tensor, protocol: Protocol, generator: Generator) -> Tensor:
     """A training batch as `protocol` wants it, before CutMix: uint8 [B, 3, s, s] -> normalised float32."""
     out = images.float().div_(255)
+    if protocol.shuffle:
+        out = shuffle_patches(out, protocol.shuffle, generator)
     if protocol.crop is not None:
         out = resized_crop(out, crop_boxes(len(out), out.shape[-1], protocol.crop, generator))
     if protocol.flip:
@@ -59,6 +62,18 @@ def normalise(images: Tensor, protocol: Protocol) -> Tensor:
     """Float [B, 3, s, s] in [0, 1] -> minus the protocol's mean, over its standard deviation."""
     mean, sd = (images.new_tensor(values).view(1, -1, 1, 1) for values in protocol.normalise)
     return (images - mean).div_(sd)
+
+
+def shuffle_patches(images: Tensor, parts: int, generator: Generator) -> Tensor:
+    """Each image cut into `parts` columns put in a random order, then likewise into rows; the last takes the rest."""
+    count, channels, size, _ = images.shape
+    strip = torch.arange(size).div(max(1, size // parts), rounding_mode="floor").clamp_(max=parts - 1)
+    for axis in (3, 2):
+        rank = torch.rand(count, parts, generator=generator).argsort(1)
+        taken = (rank[:, strip] * size + torch.arange(size)).argsort(1).to(images.device)
+        taken = taken[:, None, None, :] if axis == 3 else taken[:, None, :, None]
+        images = images.gather(axis, taken.expand(count, channels, size, size))
+    return images
 
 
 def crop_boxes(count: int, size: int, area: tuple[float, float], generator: Generator) -> Tensor:
@@ -102,7 +117,16 @@ def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
     """Each image mirrored left to right with probability .5."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return mirror(images, flips(len(images), generator))
+
+
+def flips(count: int, generator: Generator) -> Tensor:
+    """Which of `count` images to mirror: bool [count], each with probability .5."""
+    return torch.rand(count, generator=generator) < 0.5
+
+
+def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """The images, those where `mirrored` is true turned left to right."""
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
@@ -142,16 +166,27 @@ def shift(images: Tensor, most: int, generator: Generator) -> Tensor:
 
 
 def cutmix(images: Tensor, generator: Generator) -> Mixed:
-    """One box for the whole batch, filled from a random partner each.
+    """One box for the whole batch, filled from a random partner each."""
+    box = cutmix_box(images.shape[-1], generator)
+    return mix(images, torch.randperm(len(images), generator=generator), box)
 
-    The box wants a share 1 - lambda of the area, lambda from Beta(1, 1), which is uniform; it may stick out,
-    and the ratio is that of the part inside.
+
+def cutmix_box(size: int, generator: Generator) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of the part of CutMix's box that lies inside.
+
+    It wants a share 1 - lambda of the area, lambda from Beta(1, 1), which is uniform; its centre lies anywhere.
     """
-    size = images.shape[-1]
     side = int(size * math.sqrt(1 - float(torch.rand((), generator=generator))))
     centre = torch.randint(size, (2,), generator=generator).tolist()
-    (top, bottom), (left, right) = ((max(0, at - side // 2), min(size, at + side // 2)) for at in centre)
-    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    top, left = (max(0, at - side // 2) for at in centre)
+    bottom, right = (min(size, at + side // 2) for at in centre)
+    return top, bottom, left, right
+
+
+def mix(images: Tensor, partner: Tensor, box: tuple[int, int, int, int]) -> Mixed:
+    """Each image with the box filled from its `partner`; the ratio is that of the box, whatever lambda was."""
+    (top, bottom, left, right), size = box, images.shape[-1]
+    partner = partner.to(images.device)
     mixed = images.clone()
     mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
     return Mixed(mixed, partner, 1 - (bottom - top) * (right - left) / size**2)

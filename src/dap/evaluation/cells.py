@@ -2,6 +2,7 @@
 
     DIR/evaluation/cells/<digest>.json   of a distilled dataset
     CACHE/<digest>.json                  of plain folders and baselines
+    CACHE/labels/                        stored soft labels of those (`dap.evaluation.stored`)
 
 CACHE is what `--cache` names, else $DAP_CACHE, else `dap/evaluation` in the user's cache directory ($XDG_CACHE_HOME or
 ~/.cache): a baseline measured for one set serves all others. A cell is named by the digest of its identity: all that
@@ -33,7 +34,10 @@ FORMAT = 1  # to be raised whenever the same identity would give other numbers
 _MATTERS = ("dap", "torch", "torchvision", "timm")  # versions
 _NAMES_ONLY = ("name", "summary", "network", "evaluations")  # of a protocol; how often it evaluates is in the plan
 # of a configuration: what protocol, plan, network, seed and digests say already. A setting added later matters.
-_SAID_ELSEWHERE = ("protocol", "networks", "repeats", "flip", "epochs_scale", "evaluations", "val_fraction")
+_SAID_ELSEWHERE = (
+    *("protocol", "networks", "repeats", "flip", "epochs_scale", "evaluations", "val_fraction"),
+    *("teacher", "teacher_network", "teacher_classes"),
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,13 @@ def identity_of(
     seed: int,
     config: EvaluationConfig,
     device: str,
+    teacher: str | None,
 ) -> dict[str, Any]:
-    """All that a training's numbers depend on, fit for JSON. `train` and `test` say which images, in what form."""
+    """All that a training's numbers depend on, fit for JSON.
+
+    `train` and `test` say which images, in what form; `teacher` is the digest of the one that gives the labels, which
+    its path is not: another may lie there tomorrow.
+    """
     rules = {key: value for key, value in asdict(protocol).items() if key not in _NAMES_ONLY}
     more = {key: value for key, value in asdict(config).items() if key not in _SAID_ELSEWHERE}
     known = versions()
@@ -114,6 +123,7 @@ def identity_of(
         "protocol": rules,
         "plan": asdict(plan),
         "seed": seed,
+        "teacher": teacher,
         "settings": more,
         "device": torch.device(device).type,
         "versions": {name: known.get(name) for name in _MATTERS},

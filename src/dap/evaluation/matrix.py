@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from dap.config import EvaluationConfig
 from dap.data import Source
+from dap.evaluation.batches import Labelled, hard_batches
 from dap.evaluation.cells import Cell, Measured, identity_of, measured_here
-from dap.evaluation.fit import Labelled, fit
+from dap.evaluation.fit import fit
 from dap.evaluation.networks import build_network
 from dap.evaluation.protocols import Plan, Protocol
-from dap.evaluation.sets import Candidate, load
+from dap.evaluation.sets import Candidate, load_test
+from dap.evaluation.soft import Soft, open_soft
 
 Progress = Callable[[int, int, str], None]
 
@@ -34,22 +36,36 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """What all are judged on, and how. Test images are loaded when a training needs them, once a size and mode."""
+    """What all are judged on, and how.
+
+    held_out  (size, mode) -> the test images: loaded when one needs them, once
+    soft      the teacher where labels are soft
+    store     the folder of cells that no distilled dataset owns; None: they are not kept
+    """
 
     test: Source
     config: EvaluationConfig
     device: str
-    loaded: dict[tuple[int, str], Labelled] = field(default_factory=dict)
-
-    def images(self, candidate: Candidate) -> Labelled:
-        """The test images in the size and mode of `candidate`."""
-        shape = candidate.size, candidate.mode
-        if shape not in self.loaded:
-            self.loaded[shape] = load(self.test, range(len(self.test.class_names)), size=shape[0], mode=shape[1])
-        return self.loaded[shape]
+    held_out: Callable[[int, str], Labelled]
+    soft: Soft | None
+    store: Path | None
 
 
-def entry(candidate: Candidate, network: str, protocol: Protocol, ground: Ground, cache: Path | None) -> Entry:
+def open_ground(
+    test: Source,
+    candidates: Sequence[Candidate],
+    protocol: Protocol,
+    config: EvaluationConfig,
+    device: str,
+    store: Path | None,
+) -> Ground:
+    """The ground with its teacher opened and checked. Raises: as `open_soft`."""
+    held_out = cache(lambda size, mode: load_test(test, protocol, size=size, mode=mode))
+    soft = open_soft(config, protocol, candidates, test, held_out, device, store)
+    return Ground(test=test, config=config, device=device, held_out=held_out, soft=soft, store=store)
+
+
+def entry(candidate: Candidate, network: str, protocol: Protocol, ground: Ground) -> Entry:
     """A row with its plan and the identity of every repeat; nothing is trained."""
     config, form = ground.config, {"size": candidate.size, "mode": candidate.mode}
     plan = protocol.plan(
@@ -57,8 +73,9 @@ def entry(candidate: Candidate, network: str, protocol: Protocol, ground: Ground
         images=sum(candidate.counts),
         ipc=candidate.ipc,
         scale=config.epochs_scale,
+        network=network,
     )
-    folder = cache if candidate.directory is None else candidate.directory / "evaluation" / "cells"
+    folder = ground.store if candidate.directory is None else candidate.directory / "evaluation" / "cells"
     cells = [
         Cell(
             identity_of(
@@ -70,6 +87,7 @@ def entry(candidate: Candidate, network: str, protocol: Protocol, ground: Ground
                 seed=repeat,
                 config=config,
                 device=ground.device,
+                teacher=ground.soft.teacher.digest if ground.soft and protocol.labels != "hard" else None,
             ),
             folder,
         )
@@ -84,10 +102,14 @@ def measure(entries: Sequence[Entry], ground: Ground, progress: Progress | None)
     progress  called with (training steps done, steps to do in this run, what is being trained)
 
     Returns one list an entry, one value a repeat. Several processes may do this at once (`Worker`).
+    Raises: StoreError, before any training, when labels are to be stored and a disk is too small.
     """
     places = [(i, repeat) for i, one in enumerate(entries) for repeat in range(len(one.cells))]
     found = {(i, repeat): entries[i].cells[repeat].read() for i, repeat in places}
     missing = Worker.here().order([place for place in places if found[place] is None])
+    if ground.soft is not None:
+        ahead = [(entries[i], repeat) for i, repeat in missing]
+        ground.soft.check_disk((one.candidate, repeat, one.protocol, one.plan) for one, repeat in ahead)
     done, total = 0, sum(entries[i].plan.steps for i, _ in missing)
     for i, repeat in missing:
         one, cell = entries[i], entries[i].cells[repeat]
@@ -132,24 +154,30 @@ class Worker:
 
 
 def without_augmentation(protocol: Protocol) -> Protocol:
-    """The protocol with everything off that changes training images; what does not exist in it stays so."""
-    off = {"crop": None, "flip": False, "jitter": 0.0, "lighting": 0.0, "shift": 0, "cutmix": False, "shuffle": 0}
-    there = {name: value for name, value in off.items() if hasattr(protocol, name)}
-    return replace(protocol, **there)  # type: ignore[arg-type]
+    """The protocol with everything off that changes training images."""
+    return replace(protocol, shuffle=0, crop=None, flip=False, jitter=0.0, lighting=0.0, shift=0, cutmix=False)
+
+
+def with_hard_labels(protocol: Protocol) -> Protocol:
+    """The protocol with the set's own labels and cross-entropy, whatever its labels are."""
+    return replace(protocol, labels="hard", temperature=1.0)
 
 
 def _train(one: Entry, repeat: int, ground: Ground, progress: Callable[[int, int], None] | None) -> Measured:
     train, content = one.candidate.draw(repeat)
-    classes = len(one.candidate.counts)
+    classes, soft = len(one.candidate.counts), ground.soft
     result = fit(
         partial(build_network, one.network, classes, size=one.candidate.size),
         train,
-        ground.images(one.candidate),
+        ground.held_out(one.candidate.size, one.candidate.mode),
         classes=classes,
         protocol=one.protocol,
         plan=one.plan,
         seed=repeat,
         device=ground.device,
+        batches=soft.batches(one.candidate, train, one.protocol, one.plan) if soft else hard_batches,
+        bf16=ground.config.dtype == "bf16",
+        compiled=ground.config.compile,
         progress=progress,
     )
     return measured_here(result, content)

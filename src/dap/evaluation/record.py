@@ -1,8 +1,9 @@
 """Results as JSON-ready dicts, and as files that are complete or not there.
 
-    {"protocol", "scaled", "settings", "classes", "results": [row, ...], "across_sets": [...], "scores": [...],
-     "without_augmentation": [row, ...], "test": {"name", "images", "counts", "size", "digest", "part"}, "dataset",
-     "measured", "kept", "cache", "notes", "versions", "machine", "files"}
+    {"protocol", "scaled", "settings", "classes", "teacher", "results": [row, ...], "across_sets": [...],
+     "scores": [...], "without_augmentation": [row, ...], "hard_labels": [row, ...],
+     "test": {"name", "images", "counts", "size", "digest", "part"}, "dataset",
+     "measured", "kept", "cache", "versions", "machine", "files"}
 
 A row, one for each set or baseline and network:
 
@@ -22,8 +23,10 @@ A row, one for each set or baseline and network:
     published           what papers report for the same data set, network, images per class and protocol family
     notes               what a reader must know
 
+"teacher" is null for hard labels, else {"name", "network", "digest", "accuracy", "chance", "best_order", ...}.
 "across_sets" shows both spreads of distilled sets that differ in their generation seed only, "scores" the LRS and ARS
-of each set (`dap.evaluation.ranking`); "test" says "part": "validation" where no test data were looked at.
+of each set (`dap.evaluation.ranking`), the two lists after it what was measured for them alone; "test" says "part":
+"validation" where no test data were looked at.
 """
 
 from __future__ import annotations
@@ -56,6 +59,7 @@ def row_of(one: Entry, measured: Sequence[Measured], dataset: str | None, notes:
     candidate, plan = one.candidate, one.plan
     fits, digests = [m.fit for m in measured], [m.content for m in measured]
     confusion = torch.stack([fit.confusion for fit in fits]).sum(0)
+    told = dict.fromkeys(note for fit in fits for note in fit.notes)
     side = network_size(one.network, candidate.size)
     family = one.protocol.name
     return {
@@ -89,7 +93,7 @@ def row_of(one: Entry, measured: Sequence[Measured], dataset: str | None, notes:
         "cells": [cell.name for cell in one.cells],
         "kept": sum(m.kept for m in measured),
         "published": [found.as_record() for found in find_published(dataset, one.network, candidate.ipc, family)],
-        "notes": [*_notes(candidate, side), *_elsewhere(measured), *notes],
+        "notes": [*_notes(candidate, side), *told, *_elsewhere(measured), *notes],
     }
 
 
@@ -123,7 +127,8 @@ def across_sets(candidates: Sequence[Candidate], rows: Sequence[Mapping[str, Any
 def settings(protocol: Protocol, config: Any, networks: Sequence[str]) -> dict[str, Any]:
     """What was asked for and every field of the protocol, fit for JSON."""
     asked = {**asdict(config), "networks": list(networks)}
-    return {"evaluation": asked, "protocol": json.loads(json.dumps(asdict(protocol)))}
+    described = json.loads(json.dumps(asdict(protocol)))
+    return {"evaluation": asked, "protocol": described, "protocol_digest": protocol.digest}
 
 
 def surroundings(device: str) -> dict[str, Any]:
@@ -153,7 +158,8 @@ def _notes(candidate: Candidate, input_size: int) -> list[str]:
     if least != most and candidate.ipc is not None:
         notes.append(f"classes have {least} to {most} images; {least} is taken as images per class")
     if input_size != candidate.size:
-        notes.append(f"images of {candidate.size} px are enlarged to {input_size} px for this network (bilinear)")
+        verb = "enlarged" if input_size > candidate.size else "reduced"
+        notes.append(f"images of {candidate.size} px are {verb} to {input_size} px for this network (bilinear)")
     return notes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,26 @@ from dap.data import Source, open_dataset, split_validation
 from dap.errors import ConfigError
 from dap.evaluation import record
 from dap.evaluation.cells import Measured, open_cache, prepare
-from dap.evaluation.matrix import Entry, Ground, Progress, Worker, entry, measure, without_augmentation
-from dap.evaluation.networks import network_size
+from dap.evaluation.matrix import (
+    Entry,
+    Ground,
+    Progress,
+    Worker,
+    entry,
+    measure,
+    open_ground,
+    with_hard_labels,
+    without_augmentation,
+)
+from dap.evaluation.networks import check_networks, network_name
 from dap.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from dap.evaluation.published import dataset_of
-from dap.evaluation.ranking import NEEDED, rank
+from dap.evaluation.ranking import NEEDED, needed_protocols, rank
 from dap.evaluation.sets import Candidate, check_baselines, open_baseline, open_candidate, open_real
 
 _MAYBE_SEEN = "judged on a part of the training data, which the set may have been distilled from"
+_MAYBE_TAUGHT = "judged on a part of the training data, which the teacher may have been trained on"
+_TEACHER = "torchvision:resnet18"  # of the published tables with soft labels
 
 
 def evaluate(
@@ -44,8 +56,10 @@ def evaluate(
     real       the real training data, for baselines; None: what the distilled set records
     baselines  as many real images per class, a new draw each repeat where chance decides: "random", "herding",
                "kmeans", "kcenter"; and "full", all of them
-    scores     measure all that LRS and ARS need: the baselines random and full, and runs without augmentation
-    cache      the folder that keeps the trainings of plain folders and baselines; None: `dap.evaluation.cells`
+    scores     measure all that LRS and ARS need: the baselines random and full, runs without augmentation and, where
+               labels are soft, runs with hard ones
+    cache      the folder that keeps trainings and stored labels of plain folders and baselines; None:
+               `dap.evaluation.cells`
     progress   called with (training steps done, steps to do in this call, what is being trained)
 
     Accuracies are fractions. The headline is "last", after the last step; "best" is the largest of all
@@ -54,8 +68,9 @@ def evaluate(
     dataset (and of its baselines) is also written to DIR/evaluation/<protocol>-<digest>.json; those paths are in
     "files".
 
-    Raises: ConfigError for unknown names, DataError for sets that do not fit the test data, StoreError for a
-    dataset that is damaged or cannot be written to. The form of the result: `dap.evaluation.record`.
+    Raises, all before the first training: ConfigError for unknown names, DataError for sets or a teacher that do not
+    fit the test data, StoreError for a dataset that is damaged or cannot be written to, or a disk too small for stored
+    labels. The form of the result: `dap.evaluation.record`.
     """
     config = config or EvaluationConfig()
     protocol = _protocol(config)
@@ -68,43 +83,68 @@ def evaluate(
     candidates = _open_sets(sets, test, protocol)
     names = dict.fromkeys([*baselines, *(NEEDED if scores else ())])
     candidates += _open_baselines(candidates, list(names), real, test)
-    ground = Ground(test=test, config=config, device=device)
-    entries = [entry(c, network, protocol, ground, store) for c in candidates for network in networks]
-    twins = _twins(entries, ground, store) if scores else {}
-    measured = measure([*entries, *twins.values()], ground, progress)
-    result = _result(entries, twins, measured, ground, protocol)
+    for size in {candidate.size for candidate in candidates}:
+        check_networks(networks, len(test.class_names), size)
+    ground = open_ground(test, candidates, protocol, config, device, store)
+    jobs = _jobs(candidates, protocol, baselines, scores)
+    entries = [entry(candidate, network, how, ground) for candidate, how in jobs for network in networks]
+    measured = measure(entries, ground, progress)
+    rows = _rows(entries, measured, ground, protocol)
+    result = _result(entries, rows, measured, ground, protocol)
     result |= {"cache": None if store is None else str(store), **record.surroundings(device)}
-    return {**result, "files": _write(entries, result)}
+    return {**result, "files": _write(entries, rows, result, _parts(protocol))}
+
+
+def _jobs(
+    candidates: Sequence[Candidate], protocol: Protocol, baselines: Sequence[str], scores: bool
+) -> list[tuple[Candidate, Protocol]]:
+    """What is measured under `protocol`, then what the scores need besides."""
+    needed = [(c, how) for c in candidates for how in needed_protocols(c, protocol)]
+    asked = [c for c in candidates if c.origin is None or c.name in baselines or (scores and (c, protocol) in needed)]
+    return [(c, protocol) for c in asked] + [(c, how) for c, how in needed if scores and how != protocol]
+
+
+def _parts(protocol: Protocol) -> dict[Protocol, str]:
+    """In which part of the result rows under each protocol stand."""
+    plain, hard = without_augmentation(protocol), with_hard_labels(protocol)
+    return {plain: "without_augmentation", hard: "hard_labels", protocol: "results"}
+
+
+def _rows(
+    entries: Sequence[Entry], measured: Sequence[Sequence[Measured]], ground: Ground, protocol: Protocol
+) -> list[dict[str, Any]]:
+    config, rows = ground.config, []
+    published = dataset_of(ground.test.class_names) if _is_published(protocol, config) else None
+    for one, values in zip(entries, measured, strict=True):
+        notes = [_MAYBE_SEEN] if config.val_fraction and one.candidate.origin is None else []
+        notes += [_MAYBE_TAUGHT] if config.val_fraction and one.protocol.labels != "hard" else []
+        rows.append(record.row_of(one, values, published if one.protocol == protocol else None, notes))
+    return rows
 
 
 def _result(
     entries: Sequence[Entry],
-    twins: Mapping[int, Entry],
+    rows: Sequence[dict[str, Any]],
     measured: Sequence[Sequence[Measured]],
     ground: Ground,
     protocol: Protocol,
 ) -> dict[str, Any]:
-    """`measured` holds the entries' values and then the twins'."""
-    config, test = ground.config, ground.test
-    known = dataset_of(test.class_names)
-    comparable = known if _is_published(protocol, config) else None
-    rows: list[dict[str, Any]] = []
-    for one, values in zip([*entries, *twins.values()], measured, strict=True):
-        notes = (_MAYBE_SEEN,) if config.val_fraction and one.candidate.origin is None else ()
-        rows.append(record.row_of(one, values, comparable if len(rows) < len(entries) else None, notes))
-    results, plain = rows[: len(entries)], dict(zip(twins, rows[len(entries) :], strict=True))
-    candidates = [one.candidate for one in entries]
+    config, test, parts = ground.config, ground.test, _parts(protocol)
+    split: dict[str, list[dict[str, Any]]] = {"results": [], "without_augmentation": [], "hard_labels": []}
+    for one, row in zip(entries, rows, strict=True):
+        split[parts[one.protocol]].append(row)
+    candidates = [one.candidate for one in entries if one.protocol == protocol]
     return {
         "protocol": protocol.name,
         "scaled": config.epochs_scale != 1,
         "settings": record.settings(protocol, config, list(dict.fromkeys(one.network for one in entries))),
         "classes": list(test.class_names),
-        "results": results,
-        "across_sets": record.across_sets(candidates, results),
-        "scores": rank(entries, results, plain),
-        "without_augmentation": list(plain.values()),
+        "teacher": ground.soft.record if ground.soft else None,
+        **split,
+        "across_sets": record.across_sets(candidates, split["results"]),
+        "scores": rank(entries, rows, protocol),
         "test": _test_record(test, candidates, config),
-        "dataset": known,
+        "dataset": dataset_of(test.class_names),
         "measured": sum(not m.kept for values in measured for m in values),
         "kept": sum(m.kept for values in measured for m in values),
     }
@@ -117,15 +157,14 @@ def _protocol(config: EvaluationConfig) -> Protocol:
 
 def _networks(config: EvaluationConfig, protocol: Protocol) -> tuple[str, ...]:
     """The networks to train, each once; a name that does not exist is found before anything is read."""
-    for network in config.networks:
-        network_size(network, 1)
-    return tuple(dict.fromkeys(config.networks)) or (protocol.network,)
+    return tuple(dict.fromkeys(network_name(network) for network in config.networks or (protocol.network,)))
 
 
 def _is_published(protocol: Protocol, config: EvaluationConfig) -> bool:
     """Whether this is a published protocol to the letter, on test data: only then do papers' numbers stand beside."""
     original = PROTOCOLS.get(protocol.name)
     same = original is not None and replace(protocol, evaluations=original.evaluations) == original
+    same = same and (protocol.labels == "hard" or config.teacher == _TEACHER)
     return same and config.epochs_scale == 1 and config.val_fraction is None
 
 
@@ -167,16 +206,6 @@ def _open_baselines(
     return list(made.values())
 
 
-def _twins(entries: Sequence[Entry], ground: Ground, store: Path | None) -> dict[int, Entry]:
-    """Position of a row -> the same without augmentation, for what ARS needs: sets and the random baseline."""
-    out = {}
-    for i, one in enumerate(entries):
-        plain = without_augmentation(one.protocol)
-        if plain != one.protocol and (one.candidate.origin is None or one.candidate.name == "random"):
-            out[i] = entry(one.candidate, one.network, plain, ground, store)
-    return out
-
-
 def _test_record(test: Source, candidates: Sequence[Candidate], config: EvaluationConfig) -> dict[str, Any]:
     sizes = sorted({candidate.size for candidate in candidates})
     return {
@@ -189,20 +218,24 @@ def _test_record(test: Source, candidates: Sequence[Candidate], config: Evaluati
     }
 
 
-def _write(entries: Sequence[Entry], result: dict[str, Any]) -> list[str]:
-    """One file in each distilled dataset: its rows and its baselines'. `entries[i]` is what `results[i]` is of."""
-    files, owners = [], [one.candidate for one in entries]
-    for directory, own in {c.directory: c for c in owners if c.directory is not None}.items():
-        pairs = zip(owners, result["results"], strict=True)
-        rows = [row for owner, row in pairs if owner is own or owner.serves(own)]
-        contents = [[row["set"], row["digest"]] for row in rows]
-        name = digest([result["settings"], result["test"]["digest"], contents])
+def _write(
+    entries: Sequence[Entry],
+    rows: Sequence[dict[str, Any]],
+    result: dict[str, Any],
+    parts: dict[Protocol, str],
+) -> list[str]:
+    """One file in each distilled dataset: its rows and its baselines'. `entries[i]` is what `rows[i]` is of."""
+    files = []
+    for directory, own in {c.directory: c for c in (one.candidate for one in entries) if c.directory}.items():
+        mine: dict[str, list[dict[str, Any]]] = {key: [] for key in parts.values()}
+        for one, row in zip(entries, rows, strict=True):
+            if one.candidate is own or one.candidate.serves(own):
+                mine[parts[one.protocol]].append(row)
+        scores = [row for row in result["scores"] if row["set"] == own.name]
+        contents = [[row["set"], row["digest"]] for row in mine["results"]]
+        teacher = result["teacher"] and result["teacher"]["digest"]
+        name = digest([result["settings"], result["test"]["digest"], contents, teacher])
         path = directory / "evaluation" / f"{result['protocol']}-{name}.json"
-        names = {(row["set"], row["ipc"], row.get("image_size", own.size)) for row in rows}
-        mine = {
-            key: [row for row in result[key] if (row["set"], row["ipc"], row.get("image_size", own.size)) in names]
-            for key in ("scores", "without_augmentation")
-        }
-        record.write(path, {**result, **mine, "results": rows})
+        record.write(path, {**result, **mine, "scores": scores})
         files.append(str(path))
     return files

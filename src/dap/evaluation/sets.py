@@ -15,7 +15,7 @@ from dap.config import digest
 from dap.data import Source, open_dataset
 from dap.data.classes import match_names
 from dap.errors import ConfigError, DataError, unknown
-from dap.evaluation.fit import Labelled
+from dap.evaluation.batches import Labelled
 from dap.evaluation.protocols import Protocol
 from dap.store import Store
 
@@ -197,6 +197,15 @@ def load(source: Source, order: Sequence[int], *, size: int | None, mode: str) -
     counts = torch.tensor([len(part) for part in parts])
     labels = torch.arange(len(parts)).repeat_interleave(counts)
     return Labelled(torch.cat(parts).expand(-1, 3, -1, -1), labels)
+
+
+def load_test(test: Source, protocol: Protocol, *, size: int, mode: str) -> Labelled:
+    """The test images at `size`: the centre of what `test_crop` makes them larger by (0.875: 224 of 256)."""
+    side = round(size / protocol.test_crop)
+    whole = load(test, range(len(test.class_names)), size=side, mode=mode)
+    start = (side - size) // 2
+    kept = slice(start, start + size)
+    return Labelled(whole.images[:, :, kept, kept], whole.labels) if side != size else whole
 
 
 def _distilled(path: Path) -> tuple[Path | None, dict[str, Any]]:

@@ -115,6 +115,10 @@ def footnotes(result: Row) -> list[str]:
         f"Last accuracy ± sd over training seeds is the headline; best, of {' or '.join(map(str, looks))} looks at the"
         f" {test['part']} data, flatters.",
     ]
+    if teacher := result["teacher"]:
+        lines.append(
+            f"Labels: those of teacher {teacher['name']}, which gets {teacher['accuracy']:.1%} on these data itself."
+        )
     if result["across_sets"]:
         lines.append("Where several generation seeds share a cell of a table, ± is the sd between sets.")
     sources = {figure["source"] for row in rows for figure in row["published"]}

@@ -18,7 +18,7 @@ from typing import Any
 from dap.data.imagenet import imagenet_wnids, is_wnid, subset_names, subset_wnids
 
 _IMAGENET = "imagenet-1k"
-_RESNET18 = ("torchvision:resnet18", "resnet18")  # of the ImageNet-1K tables: the one with batch norm
+_RESNET18 = ("torchvision:resnet18",)  # of the ImageNet-1K tables: the one with batch norm
 
 
 @dataclass(frozen=True, kw_only=True)
