@@ -21,6 +21,19 @@ from dap.types import Unit
 torch.set_num_threads(1)  # tiny models: a second thread only spins, and beside other work it costs ten times the time
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Trainings are kept in a folder of the test run, and below in one of each test: none finds another's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAP_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(autouse=True)
 def _autograd_is_left_as_it_was() -> Any:
     assert torch.is_grad_enabled()

@@ -47,7 +47,11 @@ FLAGS = {
         "subset",
     }
     | {"class_map", "on_bad_image", "device", "config", "set_", "as_json", "quiet"},
+    "teacher": {"data", "out", "network", "protocol", "test", "seed", "epochs_scale", "split", "subset", "device"}
+    | {"config", "set_", "as_json", "quiet"},
     "evaluate": {"sets", "test", "real", "protocol", "network", "repeats", "baseline", "device"}
+    | {"scores", "epochs_scale", "val_fraction", "table", "cache"}
+    | {"teacher", "teacher_network", "teacher_classes", "dtype", "compile_", "list_"}
     | {"config", "set_", "as_json", "quiet"},
     "measure": {"sets", "reference", "test", "backbone", "features", "device"} | {"config", "set_", "as_json", "quiet"},
     "report": {"sets", "out", "as_json", "quiet"},

@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 from dap._version import __version__
+from dap.commands.evaluate import evaluate
+from dap.commands.options import Arch, ConfigFile, Data, Device, Json, Override, Quiet, Split, Subset
 from dap.commands.settings import given, likely_test, settings_of
+from dap.commands.teacher import teacher
 from dap.terminal import Talk, accuracy_table, duration, known_failures
 
 app = typer.Typer(
@@ -20,21 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Distil a large labelled image dataset into a tiny synthetic one, guided by a diffusion model's own features.",
 )
-
-Data = Annotated[
-    str, typer.Argument(help="Folder of class folders, parquet file or folder, hf:owner/name, digits:train")
-]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings")]
-Override = Annotated[
-    list[str] | None, typer.Option("--set", help="table.key=value, any setting of the TOML; repeatable")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, talk on stderr")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors and the result")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, ...  [default: auto]")]
-Arch = Annotated[
-    str | None, typer.Option(help="Of an original .pt: DiT-XL/2, or any of DiT-{S,B,L,XL}/{2,4,8}", show_default=False)
-]
-Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it has several")]
 
 
 def main() -> None:
@@ -85,7 +73,7 @@ def train(
     seed: Annotated[int | None, typer.Option()] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as fp16")] = False,
     split: Split = None,
-    subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
+    subset: Subset = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
     device: Device = None,
     config: ConfigFile = None,
@@ -153,7 +141,7 @@ def distill(
         str | None, typer.Option(help="For a text backbone; {name} is the class  [default: a photo of a {name}]")
     ] = None,
     split: Split = None,
-    subset: Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")] = None,
+    subset: Subset = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
     reference_cache: Annotated[
@@ -190,37 +178,8 @@ def distill(
             talk.next(["dap", "evaluate", str(result["out"]), "--test", likely_test(data), *tiny])
 
 
-@app.command()
-def evaluate(
-    sets: Annotated[list[Path], typer.Argument(help="Distilled sets, or any folders of class folders")],
-    test: Annotated[str, typer.Option(help="The test data, e.g. digits:test or DIR:test")],
-    real: Annotated[str | None, typer.Option(help="The real training data, for baselines")] = None,
-    protocol: Annotated[str | None, typer.Option(help="hard-tiny, hard-small, ...  [default: hard-small]")] = None,
-    network: Annotated[list[str] | None, typer.Option(help="Repeatable  [default: the protocol's own]")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Training seeds  [default: 3]")] = None,
-    baseline: Annotated[list[str] | None, typer.Option(help="random, full; repeatable")] = None,
-    device: Device = None,
-    config: ConfigFile = None,
-    set_: Override = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train networks on distilled sets and test them on real images."""
-    talk = Talk(quiet=quiet, as_json=as_json)
-    with known_failures():
-        from dap.commands.evaluate import run_evaluate
-
-        flags = {
-            "evaluation": given(protocol=protocol, networks=network, repeats=repeats),
-            "backbone": given(device=device),
-        }
-        settings = settings_of(config, set_, flags, "evaluate")
-        device = settings.backbone.device
-        result = run_evaluate(sets, test, real, settings.evaluation, baseline or [], device, talk)
-        scaled = ", scaled" if result["scaled"] else ""
-        title = f"{result['protocol']}{scaled} on {test}, {result['test']['images']} images"
-        talk.result(result, accuracy_table(title, result["results"]))
-        talk.next(["dap", "verify", str(sets[0])])
+app.command()(teacher)
+app.command()(evaluate)
 
 
 @app.command()

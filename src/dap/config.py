@@ -166,17 +166,44 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """`[evaluation]`: `protocol`, `networks` (empty: the protocol's own), `repeats`, `flip` (None: the protocol's),
-    `epochs_scale` (anything but 1 marks the result "scaled")."""
+    """`[evaluation]`: how sets are judged.
+
+    protocol      hard-small, ...: `dap.PROTOCOLS`, or a .toml file of one's own
+    networks      empty: the protocol's own
+    repeats       training seeds 0 .. repeats - 1
+    flip          mirror images in training; None: as the protocol does
+    epochs_scale  times the protocol's length; anything but 1 marks the result "scaled"
+    evaluations   looks at the test data in one run, of which "best" is the best; None: the protocol's. 1: only the last
+    val_fraction  judge on this share of the training data instead of on the test data, when something is to be chosen
+    teacher       for soft labels: a directory of dap teacher, torchvision:NAME, timm:NAME, or a file of weights
+    teacher_network, teacher_classes  of bare weights: the network, and a file with the class of each output
+    dtype         fp32, or bf16 autocast, and `compile` by torch.compile: on a GPU
+    """
 
     protocol: str = "hard-small"
     networks: tuple[str, ...] = ()
     repeats: int = 3
     flip: bool | None = None
     epochs_scale: float = 1.0
+    evaluations: int | None = None
+    val_fraction: float | None = None
+    teacher: str | None = None
+    teacher_network: str | None = None
+    teacher_classes: str | None = None
+    dtype: str = "fp32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        known = ("fp32", "bf16")
+        require(self.dtype in known, f"evaluation.dtype is {self.dtype!r}; use 'fp32' or 'bf16'")
         require(self.repeats >= 1, f"evaluation.repeats is {self.repeats}; use 1 or more")
+        looks = self.evaluations
+        require(looks is None or looks >= 1, f"evaluation.evaluations is {looks}; use 1 (the last alone) or more")
+        share = self.val_fraction
+        require(
+            share is None or 0 < share < 1,
+            f"evaluation.val_fraction is {share}; use a number between 0 and 1, for example 0.1",
+        )
         require(self.epochs_scale > 0, f"evaluation.epochs_scale is {self.epochs_scale}; use a number above 0")
 
 

@@ -82,7 +82,8 @@ def _fit(value: Any, hint: Any, where: str) -> Any:
             except ConfigError:
                 continue
     elif origin is tuple and isinstance(value, list | tuple) and (args[-1] is ... or len(args) == len(value)):
-        return tuple(_fit(v, args[0], where) for v in value)
+        kinds = [args[0]] * len(value) if args[-1] is ... else args
+        return tuple(_fit(v, kind, where) for v, kind in zip(value, kinds, strict=True))
     elif hint is Any or (origin is not None and isinstance(value, Mapping)):
         return value
     elif hint is float and type(value) in (int, float):
@@ -101,5 +102,5 @@ def _said(hint: Any) -> str:
         return " or ".join(_said(a) for a in args)
     if origin is tuple:
         count = "" if ... in typing.get_args(hint) else f"{len(args)} "
-        return f"a list of {count}{_said(args[0])}"
+        return f"a list of {count}{' and '.join(dict.fromkeys(_said(a) for a in args))}"
     return getattr(hint, "__name__", str(hint))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -41,7 +41,7 @@ class Talk:
         """The last line of talk: what to type next."""
         self.say(f"next: {shlex.join(command)}")
 
-    def result(self, record: Mapping[str, Any], table: Table | str | None = None) -> None:
+    def result(self, record: Mapping[str, Any], table: RenderableType | None = None) -> None:
         """The command's answer on stdout: the JSON object when asked for, else the table or text."""
         if self.as_json:
             print(json.dumps(record, allow_nan=False, ensure_ascii=False), flush=True)
@@ -141,20 +141,31 @@ def percent(spread: Mapping[str, Any]) -> str:
 
 
 def accuracy_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
-    """The table of `dap evaluate`: last accuracy as the headline, best beside it."""
+    """The table of `dap evaluate`: last accuracy as the headline, best and how many looks it is the best of beside it.
+
+    Published figures, which are best accuracies, follow the last row of their network and images per class.
+    """
     table = Table(title=escape(title))
-    for name in ("set", "images per class", "network", "last %", "best %", "runs", "seconds"):
+    for name in ("set", "images per class", "network", "last %", "best %", "looks", "runs", "seconds"):
         table.add_column(name, justify="left" if name in ("set", "network") else "right")
-    for row in results:
+    for at, row in enumerate(results):
+        ipc = "all" if row["ipc"] is None else str(row["ipc"])
         table.add_row(
             escape(str(row["set"])),
-            "all" if row["ipc"] is None else str(row["ipc"]),
+            ipc,
             str(row["network"]),
             percent(row["last"]),
             percent(row["best"]),
+            str(row.get("evaluations", "")),
             str(row["repeats"]),
             f"{row['seconds']:.1f}",
         )
+        same = [(other["ipc"], other["network"]) for other in results[at + 1 :]]
+        if (row["ipc"], row["network"]) not in same:
+            for figure in row.get("published", ()):
+                table.add_row(
+                    f"{figure['method']}, published", ipc, str(row["network"]), "", percent(figure), "", "", ""
+                )
     return table
 
 

@@ -35,10 +35,16 @@ def folder(path: Path, counts: dict[str, int], seed: int = 0, size: int = 8, col
     return path
 
 
-def distilled(path: Path, source: Path, ipc: int = 2, seed: int = 0, names: tuple[str, ...] = NAMES) -> Path:
+def distilled(
+    path: Path, source: Path, ipc: int = 2, seed: int = 0, names: tuple[str, ...] = NAMES, guidance: str = "dap"
+) -> Path:
     """A finished distilled dataset of real pictures, as `dap distill` would leave it."""
     chunks = plan_chunks(names, ipc, seed, chunk=100, whole_classes=True)
-    settings = {"data": {"source": str(source), "split": None, "subset": None}, "run": {"ipc": ipc, "seed": seed}}
+    settings = {
+        "data": {"source": str(source), "split": None, "subset": None},
+        "guidance": {"name": guidance},
+        "run": {"ipc": ipc, "seed": seed},
+    }
     facts = {"digest": f"{seed:016x}", "determines": {"seed": seed}, "config": settings, "class_names": list(names)}
     store = Store.create(path, facts, chunks, micro_batch=4)
     for chunk in chunks:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
+from torchvision.transforms import ColorJitter, InterpolationMode, RandomHorizontalFlip, RandomResizedCrop
 from torchvision.transforms.functional import (
     adjust_brightness,
     adjust_contrast,
@@ -194,3 +194,66 @@ def test_augment_applies_what_the_protocol_names_and_no_more() -> None:
     small = augment(images, get_protocol("hard-small"), seeded())
     assert torch.equal(small, augment(images, get_protocol("hard-small"), seeded()))  # the generator decides
     assert not torch.equal(small, augment(images, get_protocol("hard-small"), seeded(1)))
+
+
+def test_cutmix_boxes_lie_and_stretch_as_published() -> None:
+    """Where the box lies and how wide and high it is, read off the pixels, against Yun et al.'s rule one at a time."""
+    rng, size, theirs = np.random.default_rng(1), 16, []
+    for _ in range(4000):
+        side = int(size * np.sqrt(1 - rng.beta(1, 1)))
+        centre = rng.integers(size, size=2)
+        start, end = np.clip(centre - side // 2, 0, size), np.clip(centre + side // 2, 0, size)
+        if (end > start).all():
+            theirs.append([*start, *(end - start)])
+    generator, ours = seeded(2), []
+    images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, size, size)
+    for _ in range(2500):
+        mixed = cutmix(images, generator)
+        moved = int((mixed.partner != torch.arange(8)).int().argmax())
+        rows, columns = (mixed.images[moved, 0] != moved).nonzero().T
+        if len(rows):
+            top, left = int(rows.min()), int(columns.min())
+            ours.append([top, left, int(rows.max()) + 1 - top, int(columns.max()) + 1 - left])
+    for measure in (
+        lambda b: b[:, 0],
+        lambda b: b[:, 1],
+        lambda b: b[:, 2] * b[:, 3] / size**2,  # area
+        lambda b: np.log(b[:, 3] / b[:, 2]),  # aspect
+    ):
+        assert_alike(measure(np.array(ours, dtype=float)), measure(np.array(theirs, dtype=float)))
+
+
+def test_a_whole_training_batch_is_alike_one_image_at_a_time() -> None:
+    """All of `hard-adamw` in one go, against the field's transforms of one image after the other."""
+    size, protocol = 12, get_protocol("hard-adamw")
+    down, across = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    image = (255 * torch.stack([down, across, 0.3 + 0.4 * down * across])).to(torch.uint8)
+    values, vectors = torch.tensor([0.2175, 0.0188, 0.0045]), torch.tensor(_VECTORS)
+    steps = (
+        RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True),
+        RandomHorizontalFlip(),
+        ColorJitter(0.4, 0.4, 0.4),
+        lambda x: x + (vectors @ (0.1 * torch.randn(3) * values)).view(3, 1, 1),
+    )
+
+    def one() -> tuple[float, ...]:
+        x = image / 255
+        for step in steps:
+            x = step(x)
+        return tuple(normalise(x[None], protocol).flatten().tolist())
+
+    theirs = reference(one, 2500)  # type: ignore[arg-type]
+    ours = augment(image.expand(8000, -1, -1, -1), protocol, seeded(5)).flatten(1).numpy().astype(float)
+    for statistic in (
+        lambda x: x.mean(1),
+        lambda x: x.std(1),
+        lambda x: x[:, 0],  # the upper left corner, red
+        lambda x: x[:, 3 * size**2 // 2],  # green, in the middle of the left edge
+        lambda x: x[:, -1],
+    ):
+        assert_alike(statistic(ours), statistic(theirs))
+    error = theirs.std(0) / np.sqrt(len(theirs))
+    assert (np.abs(ours.mean(0) - theirs.mean(0)) < 5 * error).all()  # every pixel
+
+
+_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))

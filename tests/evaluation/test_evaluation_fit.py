@@ -11,7 +11,7 @@ from torch import nn
 
 from dap.errors import DataError
 from dap.evaluation import Fit, Labelled, Plan, Protocol, build_network, fit, get_protocol
-from dap.evaluation.fit import evaluate_network
+from dap.evaluation.training import evaluate_network
 
 TINY = get_protocol("hard-tiny")
 

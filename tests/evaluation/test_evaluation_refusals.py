@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from dap.config import EvaluationConfig
 from dap.data import open_dataset
 from dap.errors import ConfigError, DataError, StoreError
 from dap.evaluation import evaluate
-from dap.evaluation import record as record_module
 
 
 @pytest.mark.parametrize(
@@ -99,15 +99,15 @@ def test_an_interrupted_run_leaves_no_file(
 
     with pytest.raises(KeyboardInterrupt):
         quick([out], held_out, progress=stop)
-    assert list((out / "evaluation").iterdir()) == []
+    assert list((out / "evaluation").rglob("*.json")) == []
 
     def full_disk(source: object, target: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record_module.os, "replace", full_disk)
+    monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(StoreError, match="the disk is full"):
         quick([out], held_out)
-    assert list((out / "evaluation").iterdir()) == []
+    assert [p for p in (out / "evaluation").rglob("*") if p.is_file()] == []
 
 
 def test_a_dataset_that_cannot_be_written_to_is_found_before_training(

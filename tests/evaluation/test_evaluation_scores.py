@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 
 from dap.evaluation import paired_difference, score
-from dap.evaluation.scores import class_accuracies, pooled_sd
+from dap.evaluation.scores import (
+    augmentation_robust_score,
+    class_accuracies,
+    label_robust_score,
+    pooled_sd,
+)
 
 
 def test_spread_has_ddof_one() -> None:
@@ -35,3 +41,20 @@ def test_the_pooled_spread_is_the_root_of_the_mean_variance() -> None:
 
 def test_class_accuracies_are_shares_of_the_rows() -> None:
     assert class_accuracies(torch.tensor([[3, 1], [0, 2]])) == [0.75, 1.0]
+
+
+def test_the_scores_of_dd_ranking_run_from_nothing_to_everything() -> None:
+    assert label_robust_score(1.0, 0.0, 0.0, 1.0) == pytest.approx(1)  # a = 1
+    assert label_robust_score(0.0, 1.0, 1.0, 0.0) == pytest.approx(0, abs=1e-12)  # a = -1
+    even = (1 - math.exp(-1)) / (math.e - math.exp(-1))
+    assert label_robust_score(0.6, 0.6, 0.8, 0.8) == pytest.approx(even)  # a = 0
+    assert augmentation_robust_score(0.6, 0.6, 0.4, 0.4) == pytest.approx(even)
+
+
+def test_the_scores_follow_their_formulas_on_fractions() -> None:
+    a = 0.5 * (0.7 - 0.6) - 0.5 * (0.95 - 0.65)
+    expected = (math.exp(a) - math.exp(-1)) / (math.e - math.exp(-1))
+    assert label_robust_score(0.7, 0.6, 0.95, 0.65) == pytest.approx(expected)
+    b = 0.25 * (0.7 - 0.6) + 0.75 * (0.5 - 0.45)
+    expected = (math.exp(b) - math.exp(-1)) / (math.e - math.exp(-1))
+    assert augmentation_robust_score(0.7, 0.6, 0.5, 0.45, weight=0.25) == pytest.approx(expected)

@@ -16,6 +16,7 @@ READS = {  # the tables of each command; a file may hold more, for other command
     "distill": ("data", "backbone", "sampling", "guidance", "run"),
     "evaluate": ("evaluation", "backbone"),
     "measure": ("metrics", "backbone"),
+    "teacher": ("data", "evaluation", "backbone"),
 }
 
 

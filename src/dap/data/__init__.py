@@ -15,9 +15,10 @@ from dap.data.classes import match_classes
 from dap.data.folder import open_folder
 from dap.data.imagenet import subset_wnids
 from dap.data.location import locate, one_split, parquet_files
+from dap.data.split import split_validation
 from dap.errors import DataError
 
-__all__ = ["Source", "match_classes", "open_dataset"]
+__all__ = ["Source", "match_classes", "open_dataset", "split_validation"]
 
 
 def open_dataset(

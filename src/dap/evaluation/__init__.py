@@ -1,6 +1,7 @@
 """What a distilled set is worth: networks trained on it under a stated protocol, judged on real test data."""
 
-from dap.evaluation.fit import Fit, Labelled, fit
+from dap.evaluation.batches import Labelled
+from dap.evaluation.fit import Fit, fit
 from dap.evaluation.networks import NETWORKS, build_network, count_parameters, network_size
 from dap.evaluation.protocols import PROTOCOLS, Plan, Protocol, get_protocol
 from dap.evaluation.run import evaluate

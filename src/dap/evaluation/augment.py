@@ -3,6 +3,7 @@
 Images are float32 [B, 3, s, s] in [0, 1] on any device, square. Random numbers come from the generator passed
 in (a CPU generator, so that a seed means the same on every device). Distributions are those of torchvision's
 `RandomResizedCrop`, `RandomHorizontalFlip` and `ColorJitter` on float images; CutMix is Yun et al. 2019.
+What soft labels are stored with (crop, flip, CutMix) is drawn and applied by functions of their own.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Mixed:
 def augment(images: Tensor, protocol: Protocol, generator: Generator) -> Tensor:
     """A training batch as `protocol` wants it, before CutMix: uint8 [B, 3, s, s] -> normalised float32."""
     out = images.float().div_(255)
+    if protocol.shuffle:
+        out = shuffle_patches(out, protocol.shuffle, generator)
     if protocol.crop is not None:
         out = resized_crop(out, crop_boxes(len(out), out.shape[-1], protocol.crop, generator))
     if protocol.flip:
@@ -58,7 +61,19 @@ def augment(images: Tensor, protocol: Protocol, generator: Generator) -> Tensor:
 def normalise(images: Tensor, protocol: Protocol) -> Tensor:
     """Float [B, 3, s, s] in [0, 1] -> minus the protocol's mean, over its standard deviation."""
     mean, sd = (images.new_tensor(values).view(1, -1, 1, 1) for values in protocol.normalise)
-    return (images - mean) / sd
+    return (images - mean).div_(sd)
+
+
+def shuffle_patches(images: Tensor, parts: int, generator: Generator) -> Tensor:
+    """Each image cut into `parts` columns put in a random order, then likewise into rows; the last takes the rest."""
+    count, channels, size, _ = images.shape
+    strip = torch.arange(size).div(max(1, size // parts), rounding_mode="floor").clamp_(max=parts - 1)
+    for axis in (3, 2):
+        rank = torch.rand(count, parts, generator=generator).argsort(1)
+        taken = (rank[:, strip] * size + torch.arange(size)).argsort(1).to(images.device)
+        taken = taken[:, None, None, :] if axis == 3 else taken[:, None, :, None]
+        images = images.gather(axis, taken.expand(count, channels, size, size))
+    return images
 
 
 def crop_boxes(count: int, size: int, area: tuple[float, float], generator: Generator) -> Tensor:
@@ -92,19 +107,26 @@ def resized_crop(images: Tensor, boxes: Tensor) -> Tensor:
     size = images.shape[-1]
     box = boxes.to(images.device, torch.float32)
     ramp = torch.arange(size, device=images.device) + 0.5
-    rows, columns = (
-        torch.minimum((ramp * side[:, None] / size - 0.5).clamp_(min=0), side[:, None] - 1) + start[:, None]
-        for start, side in ((box[:, 0], box[:, 2]), (box[:, 1], box[:, 3]))
-    )
-    # bilinear interpolation is a product with two matrices of hat functions: batched, without gathers
-    pixels = torch.arange(size, device=images.device, dtype=torch.float32)
-    down, across = ((1 - (where[:, :, None] - pixels).abs()).clamp_(min=0) for where in (rows, columns))
-    return torch.einsum("bij,bcjk,blk->bcil", down, images, across)
+    grid = images.new_empty(len(images), size, size, 2)
+    for axis, (start, side) in enumerate(((box[:, 1], box[:, 3]), (box[:, 0], box[:, 2]))):
+        where = torch.minimum((ramp * side[:, None] / size - 0.5).clamp_(min=0), side[:, None] - 1) + start[:, None]
+        where = (2 * where + 1) / size - 1  # grid_sample's coordinates: the image's outer edges are -1 and 1
+        grid[..., axis] = where[:, :, None] if axis else where[:, None, :]
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def flip(images: Tensor, generator: Generator) -> Tensor:
     """Each image mirrored left to right with probability .5."""
-    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return mirror(images, flips(len(images), generator))
+
+
+def flips(count: int, generator: Generator) -> Tensor:
+    """Which of `count` images to mirror: bool [count], each with probability .5."""
+    return torch.rand(count, generator=generator) < 0.5
+
+
+def mirror(images: Tensor, mirrored: Tensor) -> Tensor:
+    """The images, those where `mirrored` is true turned left to right."""
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
@@ -118,14 +140,14 @@ def color_jitter(images: Tensor, amount: float, generator: Generator) -> Tensor:
     orders = torch.tensor(_ORDERS)[torch.randint(len(_ORDERS), (count,), generator=generator)]
     factors = factors.gather(1, orders).to(device)
     orders = orders.to(device)
-    luma = images.new_tensor(_LUMA).view(1, 3, 1, 1)
+    luma = images.new_tensor([_LUMA])
+    out = images.flatten(2).clone()
     for place in range(3):
-        operation = orders[:, place].view(-1, 1, 1, 1)
-        factor = factors[:, place].view(-1, 1, 1, 1)
-        grey = (images * luma).sum(1, keepdim=True)
-        towards = torch.where(operation == 2, grey, (operation == 1) * grey.mean((2, 3), keepdim=True))
-        images = torch.lerp(towards, images, factor).clamp_(0, 1)
-    return images
+        operation, factor = (values[:, place].view(-1, 1, 1) for values in (orders, factors))
+        grey = luma @ out
+        towards = (operation == 2) * grey + (operation == 1) * grey.mean(2, keepdim=True)
+        torch.lerp(towards, out, factor, out=out).clamp_(0, 1)
+    return out.view_as(images)
 
 
 def lighting(images: Tensor, sd: float, generator: Generator) -> Tensor:
@@ -144,16 +166,27 @@ def shift(images: Tensor, most: int, generator: Generator) -> Tensor:
 
 
 def cutmix(images: Tensor, generator: Generator) -> Mixed:
-    """One box for the whole batch, filled from a random partner each.
+    """One box for the whole batch, filled from a random partner each."""
+    box = cutmix_box(images.shape[-1], generator)
+    return mix(images, torch.randperm(len(images), generator=generator), box)
 
-    The box wants a share 1 - lambda of the area, lambda from Beta(1, 1), which is uniform; it may stick out,
-    and the ratio is that of the part inside.
+
+def cutmix_box(size: int, generator: Generator) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of the part of CutMix's box that lies inside.
+
+    It wants a share 1 - lambda of the area, lambda from Beta(1, 1), which is uniform; its centre lies anywhere.
     """
-    size = images.shape[-1]
     side = int(size * math.sqrt(1 - float(torch.rand((), generator=generator))))
     centre = torch.randint(size, (2,), generator=generator).tolist()
-    (top, bottom), (left, right) = ((max(0, at - side // 2), min(size, at + side // 2)) for at in centre)
-    partner = torch.randperm(len(images), generator=generator).to(images.device)
+    top, left = (max(0, at - side // 2) for at in centre)
+    bottom, right = (min(size, at + side // 2) for at in centre)
+    return top, bottom, left, right
+
+
+def mix(images: Tensor, partner: Tensor, box: tuple[int, int, int, int]) -> Mixed:
+    """Each image with the box filled from its `partner`; the ratio is that of the box, whatever lambda was."""
+    (top, bottom, left, right), size = box, images.shape[-1]
+    partner = partner.to(images.device)
     mixed = images.clone()
     mixed[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
     return Mixed(mixed, partner, 1 - (bottom - top) * (right - left) / size**2)

@@ -1,141 +1,30 @@
-"""Protocols: how a network is trained on a distilled set. Small declarative objects, all in one table.
-
-A `Protocol` says what does not depend on the set; `Protocol.plan` works out what does (epochs, steps, rates)
-before anything is trained, so that a protocol can be checked, printed and timed without a network.
+"""The protocols: all in one table, and a user's own from a TOML file of the same fields.
 
 The hard-label families come from the evaluation code that the field's papers share: `hard-sgd` that of
 Minimax, MGD3 and VLCP, `hard-adamw` that of IGD, whose plain-diffusion baselines the DAP paper quotes. Their
-cells do not mix.
+cells do not mix. `soft-rded` is the evaluation of Sun et al. 2024, `soft-fkd` that of SRe2L (Yin et al. 2023).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, replace
+from pathlib import Path
+from typing import Any
 
 from dap.errors import ConfigError, unknown
+from dap.evaluation.protocol import IMAGENET, Protocol
+from dap.evaluation.schedule import Plan
+from dap.fields import build, read_toml, require
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+__all__ = ["PROTOCOLS", "Plan", "Protocol", "get_protocol", "read_protocol"]
+
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 # (largest IPC, epochs); above the last row `full_epochs`
 EPOCHS_BY_IPC = ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """One way to train and judge. A variant is `dataclasses.replace(PROTOCOLS["hard-small"], flip=False)`.
-
-    summary       one line for a list
-    network       what it trains when no network is named
-    optimiser     sgd or adamw (betas .9 and .999), with peak `rate`, `momentum` (sgd) and `weight_decay`
-    schedule      multistep: x .2 at 2/3 and 5/6 of the epochs; cosine: to 0, step by step
-    epochs        (largest IPC, epochs) rows; empty: the length is `steps` and rows are drawn with replacement
-    full_epochs   for the full data, and for an IPC beyond the last row
-    steps         length where `epochs` is empty; `full_steps` for the full data
-    batch         images a step; never more than the set has; the last partial batch of an epoch is kept
-    many_classes  the fields that change above 100 classes
-    size          side in pixels that all images are brought to; None: the set's own
-    crop          smallest and largest area of the random resized crop, as shares; None: no crop
-    flip          mirror each image with probability .5
-    jitter        brightness, contrast and saturation by 1 +- this, in random order; 0: off
-    lighting      standard deviation of AlexNet's PCA noise; 0: off
-    shift         move each batch by at most so many pixels
-    cutmix        mix every batch, with lambda from Beta(1, 1)
-    normalise     mean and sd of the three channels, for images in [0, 1]
-    evaluations   look at the test data every max(1, length // evaluations) epochs or steps, and at the end
-    """
-
-    name: str
-    summary: str
-    network: str
-    optimiser: str
-    rate: float
-    weight_decay: float
-    schedule: str
-    batch: int = 64
-    momentum: float = 0.0
-    epochs: tuple[tuple[int, int], ...] = ()
-    full_epochs: int = 0
-    steps: int = 0
-    full_steps: int = 0
-    many_classes: tuple[tuple[str, float], ...] = ()
-    size: int | None = None
-    crop: tuple[float, float] | None = None
-    flip: bool = False
-    jitter: float = 0.0
-    lighting: float = 0.0
-    shift: int = 0
-    cutmix: bool = False
-    normalise: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
-    evaluations: int = 100
-
-    def plan(self, *, classes: int, images: int, ipc: int | None, scale: float = 1.0) -> Plan:
-        """What this protocol does with a set of `images` images in `classes` classes.
-
-        ipc    images per class of the set (the smallest class); None: the full data
-        scale  multiplies epochs or steps, above 0; anything but 1 is not this protocol any more, so say so
-        """
-        rule = replace(self, **dict(self.many_classes)) if classes > 100 else self  # type: ignore[arg-type]
-        batch = min(int(rule.batch), images)
-        epochs, steps_per_epoch = None, 1
-        if rule.epochs:
-            epochs = length = max(1, round(scale * rule._epochs_for(classes, ipc)))
-            steps_per_epoch = math.ceil(images / batch)
-        else:
-            length = max(1, round(scale * (rule.full_steps if ipc is None else rule.steps)))
-        return Plan(
-            epochs=epochs,
-            steps=length * steps_per_epoch,
-            steps_per_epoch=steps_per_epoch,
-            batch=batch,
-            images=images,
-            rate=rule.rate,
-            weight_decay=rule.weight_decay,
-            schedule=rule.schedule,
-            evaluate_every=max(1, length // rule.evaluations) * steps_per_epoch,
-        )
-
-    def _epochs_for(self, classes: int, ipc: int | None) -> int:
-        rows = [epochs for most, epochs in self.epochs if ipc is not None and ipc <= most]
-        epochs = rows[0] if rows else self.full_epochs
-        if classes == 100 and ipc is not None:  # exactly 100: the published code scales this one case
-            epochs = epochs * 2 // 3 // 100 * 100
-        return epochs
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """One training run in numbers. Steps count from 0; `epochs` is None where rows are drawn with
-    replacement.
-    """
-
-    epochs: int | None
-    steps: int
-    steps_per_epoch: int
-    batch: int
-    images: int
-    rate: float
-    weight_decay: float
-    schedule: str
-    evaluate_every: int
-
-    def rate_at(self, step: int) -> float:
-        """The learning rate of step 0 .. steps - 1."""
-        if self.schedule == "cosine":
-            return self.rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        done, epochs = step // self.steps_per_epoch, self.steps // self.steps_per_epoch
-        return self.rate * 0.2 ** ((done >= 2 * epochs // 3) + (done >= 5 * epochs // 6))
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether the test data are looked at after this step: regularly, and always at the end."""
-        return (step + 1) % self.evaluate_every == 0 or step + 1 == self.steps
-
-    @property
-    def evaluations(self) -> int:
-        """How many times that is in one run."""
-        return math.ceil(self.steps / self.evaluate_every)
-
 
 _HARD_ADAMW = Protocol(
     name="hard-adamw",
@@ -147,6 +36,7 @@ _HARD_ADAMW = Protocol(
     schedule="multistep",
     epochs=EPOCHS_BY_IPC,
     full_epochs=300,
+    two_thirds_at=100,
     many_classes=(("batch", 128),),
     size=224,
     crop=(0.5, 1.0),
@@ -188,16 +78,88 @@ _HARD_TINY = Protocol(
     normalise=HALF,
     evaluations=10,
 )
+_SOFT_RDED = Protocol(
+    name="soft-rded",
+    summary="a teacher's labels of every mixed image at 224 px: the ImageNet-1K tables",
+    network="torchvision:resnet18",
+    labels="online",
+    temperature=20.0,
+    optimiser="adamw",
+    rate=1e-3,
+    rates=(("efficientnet", 2e-3), ("mobilenet", 2.5e-3), ("swin", 1e-4), ("vit", 1e-4)),
+    weight_decay=0.01,
+    decay_vectors=False,
+    schedule="half-cosine-by-epoch",
+    full_epochs=300,
+    batches=((1, 10), (10, 50), (50, 100)),
+    doubles_from=100,
+    size=224,
+    test_crop=0.875,
+    shuffle=2,
+    crop=(0.5, 1.0),
+    flip=True,
+    cutmix=True,
+    normalise=IMAGENET,
+)
+_SOFT_FKD = replace(
+    _SOFT_RDED,
+    name="soft-fkd",
+    summary="a teacher's labels stored once, with crops and CutMix, at 224 px: SRe2L, D4M",
+    labels="stored",
+    rates=(),
+    schedule="cosine-by-epoch",
+    batch=1024,
+    batches=(),
+    doubles_from=0,
+    shuffle=0,
+    crop=(0.08, 1.0),
+)
 
-PROTOCOLS: dict[str, Protocol] = {p.name: p for p in (_HARD_TINY, _HARD_SMALL, _HARD_ADAMW, _HARD_SGD)}
+_ALL = (_HARD_TINY, _HARD_SMALL, _HARD_ADAMW, _HARD_SGD, _SOFT_RDED, _SOFT_FKD)
+PROTOCOLS: dict[str, Protocol] = {p.name: p for p in _ALL}
 
 
 def get_protocol(name: str, flip: bool | None = None) -> Protocol:
-    """The protocol of that name; `flip` switches its mirroring on or off (None: as the protocol says).
+    """The protocol of that name, or of that TOML file; `flip` switches its mirroring on or off (None: as it says).
 
-    Raises: ConfigError for an unknown name, with the nearest.
+    Raises: ConfigError for an unknown name, with the nearest; as `read_protocol` for a file.
     """
-    if name not in PROTOCOLS:
-        raise ConfigError(unknown("protocol", name, PROTOCOLS))
-    protocol = PROTOCOLS[name]
+    if name.endswith(".toml"):
+        protocol = read_protocol(name)
+    elif name in PROTOCOLS:
+        protocol = PROTOCOLS[name]
+    else:
+        raise ConfigError(unknown("protocol", name, PROTOCOLS) + "; or a .toml file of your own")
     return protocol if flip is None else replace(protocol, flip=flip)
+
+
+def read_protocol(path: str | Path) -> Protocol:
+    """A user's own protocol: a TOML file of `Protocol`'s fields.
+
+    `base = "hard-small"` takes what the file leaves out from that protocol; `name` is the file's own name where it
+    is not given. `rates` and `many_classes` may be tables; `crop = false` is no crop, `size = false` the images' own.
+
+    Raises: ConfigError for a missing or malformed file, an unknown field (with the nearest), a field that is missing,
+    a value of the wrong type or out of range, and for the name of one of dap's own protocols.
+    """
+    path = Path(path).expanduser()
+    values: dict[str, Any] = {
+        key: [list(row) for row in value.items()] if isinstance(value, Mapping) else value
+        for key, value in read_toml(path).items()
+    }
+    values.update({key: None for key in ("crop", "size") if values.get(key) is False})  # TOML has no null
+    base = values.pop("base", None)
+    require(base is None or base in PROTOCOLS, unknown(f"base in {path.name}:", str(base), PROTOCOLS))
+    values = {"name": path.stem, "summary": f"own protocol, {path.name}", **values}
+    whole = values if base is None else {**asdict(PROTOCOLS[base]), **values}
+    known = typing.get_type_hints(Protocol)
+    for key in values:
+        require(key in known, unknown(f"key in {path.name}:", key, {*known, "base"}))
+    lacking = [field.name for field in fields(Protocol) if field.default is MISSING and field.name not in whole]
+    require(not lacking, f'{path.name} lacks {", ".join(lacking)}; add them, or base = "hard-small"')
+    protocol = build(Protocol, whole, path.name)
+    # it becomes a file's name, and a reader must not take it for the published one
+    plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", protocol.name) is not None
+    require(plain, f"the protocol's name {protocol.name!r} may hold letters, digits, '.', '_' and '-' only")
+    require(protocol.name not in PROTOCOLS, f"{protocol.name!r} is dap's own protocol; give yours another name")
+    return protocol

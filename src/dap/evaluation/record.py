@@ -1,29 +1,37 @@
 """Results as JSON-ready dicts, and as files that are complete or not there.
 
-    {"protocol", "scaled", "settings", "classes", "results": [row, ...], "across_sets": [...],
-     "test": {"name", "images", "counts", "size", "digest"}, "versions", "machine", "files"}
+    {"protocol", "scaled", "settings", "classes", "teacher", "results": [row, ...], "across_sets": [...],
+     "scores": [...], "without_augmentation": [row, ...], "hard_labels": [row, ...],
+     "test": {"name", "images", "counts", "size", "digest", "part"}, "dataset",
+     "measured", "kept", "cache", "versions", "machine", "files"}
 
 A row, one for each set or baseline and network:
 
     set, source         the set's name, or the baseline's and the real data it was drawn from
+    method, recipe      the guidance or baseline; equal recipes differ in images per class and seed only
     network, parameters, input_size, image_size, mode
     ipc, images, counts ipc null: the full data; counts by class
     repeats, seeds      one training seed a repeat
     last, best          {"mean", "sd", "values"}, fractions; sd null for one repeat
-    evaluations, steps, epochs, batch, optimiser
+    evaluations         how often the test data were looked at in one run: "best" is the best of so many
+    steps, epochs, batch, optimiser
     per_class           accuracy of each class after the last step, over all repeats
     confusion           rows are true classes, summed over repeats
     threads, seconds    CPU threads; mean wall time of one run
     digest, digests     of the training images; one a repeat
+    cells, kept         the trainings' names, one a repeat, and how many of them were measured earlier
+    published           what papers report for the same data set, network, images per class and protocol family
     notes               what a reader must know
 
-"across_sets" shows both spreads of distilled sets that differ in their generation seed only.
+"teacher" is null for hard labels, else {"name", "network", "digest", "accuracy", "chance", "best_order", ...}.
+"across_sets" shows both spreads of distilled sets that differ in their generation seed only, "scores" the LRS and ARS
+of each set (`dap.evaluation.ranking`), the two lists after it what was measured for them alone; "test" says "part":
+"validation" where no test data were looked at.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,30 +41,33 @@ import torch
 
 from dap.config import digest
 from dap.disk import refusals, write_json
-from dap.errors import StoreError
-from dap.evaluation.fit import Fit
+from dap.evaluation.cells import Measured
+from dap.evaluation.matrix import Entry
 from dap.evaluation.networks import network_size
 from dap.evaluation.protocols import Plan, Protocol
+from dap.evaluation.published import find_published
 from dap.evaluation.scores import Score, class_accuracies, pooled_sd, score
 from dap.evaluation.sets import Candidate
 from dap.record import machine, versions
 
 
-def row_of(
-    candidate: Candidate,
-    network: str,
-    protocol: Protocol,
-    plan: Plan,
-    fits: Sequence[Fit],
-    digests: Sequence[str],
-) -> dict[str, Any]:
-    """One row of the result: what `candidate` is worth to `network`; repeat r was trained with seed r."""
+def row_of(one: Entry, measured: Sequence[Measured], dataset: str | None, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """One row of the result: what a set is worth to a network; repeat r was trained with seed r.
+
+    dataset  the published data set that is judged on, None where published numbers are not comparable
+    """
+    candidate, plan = one.candidate, one.plan
+    fits, digests = [m.fit for m in measured], [m.content for m in measured]
     confusion = torch.stack([fit.confusion for fit in fits]).sum(0)
-    side = network_size(network, candidate.size)
+    told = dict.fromkeys(note for fit in fits for note in fit.notes)
+    side = network_size(one.network, candidate.size)
+    family = one.protocol.name
     return {
         "set": candidate.name,
         "source": candidate.origin,
-        "network": network,
+        "method": candidate.method,
+        "recipe": candidate.recipe,
+        "network": one.network,
         "parameters": fits[0].parameters,
         "input_size": side,
         "image_size": candidate.size,
@@ -72,14 +83,17 @@ def row_of(
         "steps": plan.steps,
         "epochs": plan.epochs,
         "batch": plan.batch,
-        "optimiser": _optimiser(protocol, plan),
+        "optimiser": _optimiser(one.protocol, plan),
         "per_class": class_accuracies(confusion),
         "confusion": confusion.tolist(),
         "threads": fits[0].threads,
         "seconds": sum(fit.seconds for fit in fits) / len(fits),
         "digest": digests[0] if len(set(digests)) == 1 else digest(list(digests)),
-        "digests": list(digests),
-        "notes": _notes(candidate, side),
+        "digests": digests,
+        "cells": [cell.name for cell in one.cells],
+        "kept": sum(m.kept for m in measured),
+        "published": [found.as_record() for found in find_published(dataset, one.network, candidate.ipc, family)],
+        "notes": [*_notes(candidate, side), *told, *_elsewhere(measured), *notes],
     }
 
 
@@ -113,26 +127,13 @@ def across_sets(candidates: Sequence[Candidate], rows: Sequence[Mapping[str, Any
 def settings(protocol: Protocol, config: Any, networks: Sequence[str]) -> dict[str, Any]:
     """What was asked for and every field of the protocol, fit for JSON."""
     asked = {**asdict(config), "networks": list(networks)}
-    return {"evaluation": asked, "protocol": json.loads(json.dumps(asdict(protocol)))}
+    described = json.loads(json.dumps(asdict(protocol)))
+    return {"evaluation": asked, "protocol": described, "protocol_digest": protocol.digest}
 
 
 def surroundings(device: str) -> dict[str, Any]:
     """Versions and machine, for a record that somebody compares with another."""
     return {"versions": versions(), "machine": {**machine(), "device": device}}
-
-
-def prepare(directory: Path) -> Path:
-    """DIR/evaluation, made and writable: to be asked before hours of training. Raises: StoreError."""
-    folder = directory / "evaluation"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {str(folder)!r} ({error.strerror}): allow it, or copy the set elsewhere"
-        ) from None
-    if not os.access(folder, os.W_OK):
-        raise StoreError(f"cannot write {str(folder)!r} (not permitted): allow it, or copy the set elsewhere")
-    return folder
 
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
@@ -157,5 +158,16 @@ def _notes(candidate: Candidate, input_size: int) -> list[str]:
     if least != most and candidate.ipc is not None:
         notes.append(f"classes have {least} to {most} images; {least} is taken as images per class")
     if input_size != candidate.size:
-        notes.append(f"images of {candidate.size} px are enlarged to {input_size} px for this network (bilinear)")
+        verb = "enlarged" if input_size > candidate.size else "reduced"
+        notes.append(f"images of {candidate.size} px are {verb} to {input_size} px for this network (bilinear)")
     return notes
+
+
+def _elsewhere(measured: Sequence[Measured]) -> list[str]:
+    """Runs kept from another machine: their seconds, and the last bits of their accuracies, are that machine's."""
+    here = machine()["processor"], machine()["gpu"]
+    others = [m.machine for m in measured if (m.machine.get("processor"), m.machine.get("gpu")) != here]
+    if not others:
+        return []
+    where = others[0].get("gpu") or others[0].get("processor")
+    return [f"{len(others)} of {len(measured)} runs were measured earlier on another machine ({where})"]

@@ -1,4 +1,4 @@
-"""Means, standard deviations and confusion matrices of repeated runs. Accuracies are fractions."""
+"""Means, standard deviations and confusion matrices of repeated runs, and DD-Ranking's scores. All on fractions."""
 
 from __future__ import annotations
 
@@ -46,3 +46,37 @@ def pooled_sd(scores: Sequence[Score]) -> float | None:
 def class_accuracies(confusion: Tensor) -> list[float]:
     """Recall of each class from a confusion matrix [K, K] whose rows are true classes, none of them empty."""
     return (confusion.diagonal() / confusion.sum(1)).tolist()
+
+
+def label_robust_score(
+    synthetic: float, random: float, real_hard: float, synthetic_hard: float, weight: float = 0.5
+) -> float:
+    """LRS of DD-Ranking (arXiv 2505.13300), 0 to 1: what the images are worth beyond what the labels add.
+
+    synthetic, random  accuracies of the set and of as many random real images, both under one protocol, of any labels
+    real_hard          accuracy of the full real data under hard labels
+    synthetic_hard     accuracy of the set under hard labels
+
+        LRS = (e^a - e^-1) / (e - e^-1),  a = w IOR - (1 - w) HLR
+        IOR = synthetic - random,  HLR = real_hard - synthetic_hard
+    """
+    return _ranked(weight * (synthetic - random) - (1 - weight) * (real_hard - synthetic_hard))
+
+
+def augmentation_robust_score(
+    synthetic: float, random: float, synthetic_plain: float, random_plain: float, weight: float = 0.5
+) -> float:
+    """ARS of DD-Ranking, 0 to 1: what the images are worth over random real ones, with augmentation and without.
+
+    synthetic, random  accuracies of the set and of as many random real images, under one protocol
+    ..._plain          the same under that protocol without augmentation
+
+        ARS = (e^b - e^-1) / (e - e^-1)
+        b = w (synthetic - random) + (1 - w) (synthetic_plain - random_plain)
+    """
+    return _ranked(weight * (synthetic - random) + (1 - weight) * (synthetic_plain - random_plain))
+
+
+def _ranked(advantage: float) -> float:
+    """-1 .. 1 -> 0 .. 1, steeper for the better."""
+    return (math.exp(advantage) - math.exp(-1)) / (math.e - math.exp(-1))

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from dap.baselines import SELECTIONS
+from dap.baselines import SELECTIONS, require_enough
 from dap.config import digest
 from dap.data import Source, open_dataset
 from dap.data.classes import match_names
 from dap.errors import ConfigError, DataError, unknown
-from dap.evaluation.fit import Labelled
+from dap.evaluation.batches import Labelled
 from dap.evaluation.protocols import Protocol
 from dap.store import Store
 
@@ -32,6 +32,7 @@ class Candidate:
     size       side of its images in pixels, and mode ("L" when every pixel is grey): the test data are
                brought to both
     draw       repeat -> images and labels in the test data's label order, and a digest of their content
+    chosen     repeat -> what decides which images those are: as good as their digest, but known before they are read
     directory  the distilled dataset that the result is written into, if it is one
     record     its config.json, {} where there is none
     origin     the name of the real data that a baseline was drawn from
@@ -43,6 +44,7 @@ class Candidate:
     size: int
     mode: str
     draw: Callable[[int], tuple[Labelled, str]]
+    chosen: Callable[[int], dict[str, Any]]
     directory: Path | None = None
     record: dict[str, Any]
     origin: str | None = None
@@ -50,11 +52,25 @@ class Candidate:
     @property
     def family(self) -> str | None:
         """Equal for sets that only the generation seed tells apart; None if `dap distill` did not make it."""
+        recipe = self.recipe
+        return None if recipe is None else digest([recipe, self.counts])
+
+    @property
+    def recipe(self) -> str | None:
+        """Equal for sets made in one way, whatever their images per class and seed; None as for `family`."""
         config = self.record.get("config")
         if not isinstance(config, dict):
             return None
-        run = {key: value for key, value in config.get("run", {}).items() if key != "seed"}
-        return digest({**config, "run": run, "counts": self.counts})
+        run = {key: value for key, value in config.get("run", {}).items() if key not in ("seed", "ipc")}
+        return digest({**config, "run": run})
+
+    @property
+    def method(self) -> str | None:
+        """The guidance that a distilled dataset was made with, or the baseline's name; None for other folders."""
+        if self.origin is not None:
+            return self.name
+        guidance = self.record.get("config", {}).get("guidance", {})
+        return guidance.get("name") if isinstance(guidance, dict) else None
 
     def serves(self, other: Candidate) -> bool:
         """Whether this is a baseline that `other` is to be compared with."""
@@ -80,6 +96,7 @@ def open_candidate(given: Source | str | Path, test: Source, protocol: Protocol)
         size=images.images.shape[-1],
         mode="L" if _is_grey(images) else "RGB",
         draw=lambda repeat: (images, content),
+        chosen=lambda repeat: {"images": content},
         directory=directory,
         record=record,
     )
@@ -92,22 +109,31 @@ def open_baseline(name: str, like: Candidate, real: Source, test: Source) -> Can
     """
     order = match(real, test)
     ipc = None if name == "full" else like.ipc
+    shaped = real.with_format(size=like.size, mode=like.mode)
+    if ipc is not None:
+        require_enough(real, ipc)  # here, so that a class with too few images is found before any training
 
+    @cache
     def choose(repeat: int) -> Source:
-        return real if ipc is None else SELECTIONS[name](real, ipc, repeat)
+        return shaped if ipc is None else SELECTIONS[name](shaped, ipc, repeat)
 
     def draw(repeat: int) -> tuple[Labelled, str]:
-        chosen = choose(repeat)
-        return load(chosen, order, size=like.size, mode=like.mode), chosen.digest
+        selected = choose(repeat)
+        return load(selected, order, size=like.size, mode=like.mode), selected.digest
 
-    counts = choose(0).counts  # here, so that a class with too few images is found before any training
+    def chosen(repeat: int) -> dict[str, Any]:
+        if name == "random":  # only hashes of names are looked at: no need to read all of the real data
+            return {"images": choose(repeat).digest}
+        return {"images": real.digest, "selection": name, "ipc": ipc, "draw": 0 if ipc is None else repeat}
+
     return Candidate(
         name=name,
         ipc=ipc,
-        counts=tuple(counts[label] for label in order),
+        counts=tuple(real.counts[label] if ipc is None else ipc for label in order),
         size=like.size,
         mode=like.mode,
         draw=cache(lambda repeat: draw(0)) if ipc is None else draw,
+        chosen=chosen,
         record={},
         origin=real.name,
     )
@@ -171,6 +197,15 @@ def load(source: Source, order: Sequence[int], *, size: int | None, mode: str) -
     counts = torch.tensor([len(part) for part in parts])
     labels = torch.arange(len(parts)).repeat_interleave(counts)
     return Labelled(torch.cat(parts).expand(-1, 3, -1, -1), labels)
+
+
+def load_test(test: Source, protocol: Protocol, *, size: int, mode: str) -> Labelled:
+    """The test images at `size`: the centre of what `test_crop` makes them larger by (0.875: 224 of 256)."""
+    side = round(size / protocol.test_crop)
+    whole = load(test, range(len(test.class_names)), size=side, mode=mode)
+    start = (side - size) // 2
+    kept = slice(start, start + size)
+    return Labelled(whole.images[:, :, kept, kept], whole.labels) if side != size else whole
 
 
 def _distilled(path: Path) -> tuple[Path | None, dict[str, Any]]:

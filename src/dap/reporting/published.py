@@ -11,7 +11,7 @@ from typing import Any
 
 from dap.reporting.reading import Result
 
-TABLE = Path(__file__).parent / "published_hard_label.csv"
+TABLE = Path(__file__).parents[1] / "evaluation" / "published" / "hard_label.csv"
 
 
 @dataclass(frozen=True)

@@ -12,56 +12,11 @@ whose strides are average pools. ResNet-18: He et al. 2016.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
 
-from dap.errors import ConfigError, unknown
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """`build(classes, channels, size)` makes the network; `smallest` is the least side in pixels that it can
-    learn from.
-    """
-
-    build: Callable[[int, int, int], nn.Module]
-    smallest: int
-
-
-def build_network(name: str, classes: int, *, channels: int = 3, size: int) -> nn.Module:
-    """A freshly initialised network for images [B, channels, size, size], giving logits [B, classes].
-
-    Initial weights come from torch's global generator: seed it (or fork it) around this call.
-
-    Raises: ConfigError for an unknown name, with the nearest, and for a family without its depth.
-    """
-    side = network_size(name, size)
-    network = NETWORKS[name].build(classes, channels, side)
-    if side == size:
-        return network
-    return nn.Sequential(nn.Upsample(size=(side, side), mode="bilinear", align_corners=False), network)
-
-
-def network_size(name: str, size: int) -> int:
-    """The side in pixels of what the network works on, for images of `size`: its smallest side, or the
-    image's own.
-
-    Raises: ConfigError as `build_network` does.
-    """
-    if name not in NETWORKS:
-        depths = [known for known in NETWORKS if known.startswith(f"{name}-")]
-        if depths:
-            raise ConfigError(f"network {name!r} needs a depth; use {' or '.join(depths)}")
-        raise ConfigError(unknown("network", name, NETWORKS))
-    return max(size, NETWORKS[name].smallest)
-
-
-def count_parameters(network: nn.Module) -> int:
-    """How many numbers the network learns."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+from dap.evaluation.networks.architecture import Architecture
 
 
 def _instance_norm(channels: int) -> nn.Module:
@@ -136,7 +91,7 @@ def _strided_stem(channels: int, size: int) -> list[nn.Module]:
     return _stem(channels, 7, 2, nn.MaxPool2d(3, 2, 1)) if size > 64 else _stem(channels, 3, 1)
 
 
-NETWORKS: dict[str, Architecture] = {
+OWN: dict[str, Architecture] = {
     "convnet-2w64": Architecture(partial(_convnet, 2, 64), 4),
     "convnet-3": Architecture(partial(_convnet, 3, 128), 8),
     "convnet-4": Architecture(partial(_convnet, 4, 128), 16),

@@ -1,0 +1,89 @@
+"""What `dap evaluate` says of a result: remarks, the tables that a person reads, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from dap.evaluation.matrix import Worker
+from dap.evaluation.table import footnotes
+from dap.terminal import Talk, accuracy_table, percent
+
+
+def remarks(result: Mapping[str, Any]) -> list[str]:
+    """What a person should hear about a result, a line each."""
+    lines = []
+    if result["kept"]:
+        lines.append(f"{result['kept']} of {result['kept'] + result['measured']} trainings were measured earlier")
+    if result["cache"] is None:
+        lines.append(
+            "no cache could be written: trainings of baselines and plain folders are not kept; name one: --cache DIR"
+        )
+    lines += dict.fromkeys(f"{row['set']}: {note}" for row in result["results"] for note in row["notes"])
+    asked = any(row["source"] is not None for row in result["results"])
+    lines += dict.fromkeys(
+        f"LRS and ARS of {row['set']}: missing are {', '.join(row['missing'])}"
+        + (f"; {row['remedy']}" if row["remedy"] else "")
+        for row in result["scores"]
+        if asked and row["missing"]
+    )
+    looking = [row for row in result["results"] if _mostly_looks(row, result["test"]["images"])]
+    if looking and result["measured"]:
+        lines.append(
+            f"most of the time went into {looking[0]['evaluations']} looks at the test data a run:"
+            " --set evaluation.evaluations=10 gives the same last accuracy sooner (and a best of 10)"
+        )
+    return lines
+
+
+def say_result(result: Mapping[str, Any], sets: Sequence[Path], talk: Talk) -> None:
+    """The answer on stdout and the next command; one of several processes, the first, gives it for all."""
+    if Worker.here().rank:
+        return
+    scaled = ", scaled" if result["scaled"] else ""
+    title = f"{result['protocol']}{scaled} on {result['test']['name']}, {result['test']['images']} images"
+    talk.result(result, shown(title, result))
+    talk.next(["dap", "verify", str(sets[0])])
+
+
+def shown(title: str, result: Mapping[str, Any]) -> RenderableType:
+    """What goes to the terminal: accuracies, both spreads, scores, and how to read them."""
+    parts: list[RenderableType] = [accuracy_table(title, result["results"])]
+    if result["across_sets"]:
+        parts.append(_spreads(result["across_sets"]))
+    ranked = [row for row in result["scores"] if row["lrs"] or row["ars"]]
+    if ranked:
+        parts.append(_scores(ranked))
+    return Group(*parts, *(escape(line) for line in footnotes(result)))
+
+
+def _spreads(groups: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="sets that differ in their generation seed")
+    for name in ("network", "images per class", "sets", "last %", "sd between sets", "sd between training seeds"):
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for group in groups:
+        spreads = ["" if group[key] is None else f"{100 * group[key]:.1f}" for key in ("sd_sets", "sd_repeats")]
+        mean = f"{100 * group['mean']:.1f}"
+        table.add_row(group["network"], str(group["ipc"]), str(len(group["sets"])), mean, *spreads)
+    return table
+
+
+def _scores(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="DD-Ranking scores, 0 to 100")
+    for name in ("set", "images per class", "network", "LRS", "ARS"):
+        table.add_column(name, justify="left" if name in ("set", "network") else "right")
+    for row in rows:
+        values = ["" if row[key] is None else percent(row[key]) for key in ("lrs", "ars")]
+        table.add_row(escape(str(row["set"])), str(row["ipc"]), row["network"], *values)
+    return table
+
+
+def _mostly_looks(row: Mapping[str, Any], test_images: int) -> bool:
+    """Whether judging costs more than training, a training pass being three forward passes."""
+    looks, trained = int(row["evaluations"]), int(row["steps"]) * int(row["batch"])
+    return looks > 1 and looks * test_images > 3 * trained
