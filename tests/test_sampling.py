@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dap.guidance import Representativeness
-from dap.sampling import Guided, trajectory
+from dap.sampling import Guided, Start, trajectory
 from dap.testing import tiny_dit, tiny_latent_dit
 from dap.types import Prediction, Unit
 
@@ -160,3 +160,10 @@ def test_sampling_inside_no_grad_still_guides(bench: Any, units: Any) -> None:
     expected = b.sample(units([0], 2), Representativeness(gamma=0.5))
     with torch.no_grad():
         assert torch.equal(b.sample(units([0], 2), Representativeness(gamma=0.5)), expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "strength", "first"), [(3, 0.5, 2), (50, 0.7, 15), (4, 0.99, 1), (2, 0.5, 1), (10, 1.0, 0), (1, 1.0, 0)]
+)
+def test_a_start_takes_the_whole_steps_of_its_share(count: int, strength: float, first: int) -> None:
+    assert Start(x_0=torch.zeros(1, 1, 1, 1), strength=strength).first(count) == first

@@ -104,6 +104,26 @@ def test_a_dit_refuses_prompts(config: Any, tmp_path: Path) -> None:
         )
 
 
+def test_a_class_map_points_to_the_prompts(config: Any, tmp_path: Path) -> None:
+    (tmp_path / "map.csv").write_text("dataset_class,backbone_class\nbee,honey bee\n")
+    with pytest.raises(
+        ConfigError, match=r"is told text and has no classes to map to.*--set backbone.prompts=FILE.csv"
+    ):
+        open_job(config(data={"class_map": str(tmp_path / "map.csv")}), tmp_path / "o")
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_prompts_that_are_cut_off_are_one_line_of_talk(quiet: list[str], files: Any, tmp_path: Path) -> None:
+    images, directory = files
+    command = ["distill", str(images), "--backbone", str(directory), "--prompt", "{name} " + "x" * 90, "--ipc", "1"]
+    command += ["--set", "sampling.steps=1", "--guidance", "none", "--device", "cpu", "--out", str(tmp_path / "a")]
+    done = CliRunner().invoke(app, [*command, *quiet])
+    assert done.exit_code == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "cut off" in line or "Warning" in line]
+    said = f"note: 3 of 4 prompts are cut off at 77 tokens, e.g. 'bee {'x' * 56}...' with 95"
+    assert lines == ([] if quiet else [said])
+
+
 def test_the_same_names_in_the_same_order_are_the_same_classes() -> None:
     names = [*(f"c{k}" for k in range(998)), "missile", "projectile, missile"]
     assert match_classes(names, names) == tuple(range(1000))

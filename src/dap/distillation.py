@@ -234,6 +234,8 @@ def _record(
         "run": run,
     }
     resolved = {name: as_record(getattr(config, name)) for name in ("data", "backbone", "sampling", "run")}
+    if (embedding := getattr(backbone, "time_embedding", None)) is not None:  # the weights' digest covers it
+        resolved["backbone"]["time_embedding"] = embedding
     return {
         "digest": digest(determines),
         "determines": determines,

@@ -27,7 +27,13 @@ def backbone_of(config: Config, class_names: tuple[str, ...]) -> Backbone:
     b = config.backbone
     prompts = read_prompts(class_names, b.prompt, b.prompts, b.negative_prompt, config.run.ipc)
     how: dict[str, Any] = {"device": b.device, "dtype": b.dtype, "compile": b.compile, "vae_tiling": b.vae_tiling}
-    return open_backbone(b.name, arch=b.arch, vae=b.vae, prompts=prompts, **how)
+    backbone = open_backbone(b.name, arch=b.arch, vae=b.vae, prompts=prompts, **how)
+    if config.data.class_map is not None and getattr(backbone, "prompts", None) is not None:
+        raise ConfigError(
+            f"{b.name} is told text and has no classes to map to; leave --class-map out and give prompts in a CSV "
+            "class,prompt: --set backbone.prompts=FILE.csv"
+        )
+    return backbone
 
 
 def resolved(config: Config, backbone: Backbone, out: Path, class_names: Sequence[str], couples: bool) -> Config:

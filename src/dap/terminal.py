@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dap.errors import DapError, out_of_memory
+from dap.errors import DapError, DapWarning, out_of_memory
 
 PLAIN_SECONDS = 10.0
 FAILED, INTERRUPTED = 1, 130
@@ -36,6 +37,22 @@ class Talk:
     def say(self, text: str) -> None:
         """One line of talk on stderr, shown as it stands (class names are not markup)."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def warnings(self) -> Iterator[None]:
+        """Shows dap's own warnings as lines of talk, and Python's as Python does."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", DapWarning)
+            shown = warnings.showwarning
+
+            def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+                if issubclass(category, DapWarning):
+                    self.say(f"note: {message}")
+                else:
+                    shown(message, category, *where, **more)
+
+            warnings.showwarning = show
+            yield
 
     def next(self, command: Sequence[str]) -> None:
         """The last line of talk: what to type next."""

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 import torch
 from original_layout import State, original_output, original_state
+from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
+from dap import resolution
 from dap.backbones import open_backbone
+from dap.backbones.checkpoint import read_state
 from dap.backbones.dit import DiTBackbone, time_embedding
 from dap.backbones.original_dit import ARCHITECTURES, Architecture, class_names, to_diffusers
 from dap.cli import app
@@ -202,6 +205,40 @@ def test_a_checkpoint_is_a_backbone(file: Any, vae_directory: str) -> None:
     assert other.weights_digest() != backbone.weights_digest()
 
 
+def test_the_schedule_is_the_published_one(file: Any, vae_directory: str) -> None:
+    """beta from 1e-4 to 0.02 in 1000 equal steps, nothing clipped."""
+    backbone = open_backbone(str(file(state_of())), arch=ARCH, vae=vae_directory, device="cpu")
+    expected = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)
+    chain = backbone.chain("ddpm", 50, 0.0)
+    torch.testing.assert_close(chain.alpha_bar.double(), expected, rtol=1e-4, atol=0)
+    big = torch.full((1, 4, 8, 8), 5.0)
+    assert float(chain.step(torch.zeros_like(big), 0, big, [torch.Generator()]).min()) > 4.9
+
+
+def test_how_to_compute_reaches_the_model(file: Any, vae_directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: compiled.append(forward) or forward)
+    how = {"dtype": "bf16", "compile": True, "vae_tiling": True}
+    backbone = open_backbone(str(file(state_of())), arch=ARCH, vae=vae_directory, device="cpu", **how)
+    assert isinstance(backbone, DiTBackbone)
+    assert {p.dtype for p in backbone.transformer.parameters()} == {torch.bfloat16}
+    assert len(compiled) == 1 + DEPTH
+    asked: list[bool] = []
+    monkeypatch.setattr(backbone.vae, "enable_tiling", lambda: asked.append(True))
+    backbone.decode(torch.zeros(1, 4, 8, 8))
+    assert asked == [True]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_is_mapped_where_it_can_be(legacy: bool, file: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training checkpoint of DiT-XL/2 has 10 GB, of which a quarter is wanted."""
+    path, load, mapped = file({}), torch.load, []
+    torch.save(state_of(), path, _use_new_zipfile_serialization=not legacy)
+    monkeypatch.setattr(torch, "load", lambda *a, **k: (mapped.append(k["mmap"]), load(*a, **k))[1])
+    assert "pos_embed" in read_state(path)[0]
+    assert mapped == [not legacy]
+
+
 def test_half_precision_weights_become_float32_and_the_file_may_go(file: Any) -> None:
     state = {key: value.half() for key, value in state_of().items()}
     path = file(state)
@@ -311,6 +348,37 @@ def test_minimax_checkpoints_are_told_what_their_keys_are() -> None:
     said = refused(state)
     assert "has 8 DiffFit scales (blocks.0.attn.gamma1, ...)" in said
     assert "Minimax" in said
+
+
+# --- as a user types it ---------------------------------------------------------------------------------------------
+
+
+def test_every_option_reaches_the_backbone(
+    file: Any, tmp_path: Path, vae_directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("my ants", "bee", "cat"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / "images" / name / "0.png")
+    (tmp_path / "map.csv").write_text("dataset_class,backbone_class\nmy ants,ant\n")
+    made, opened = [], resolution.open_backbone
+    monkeypatch.setattr(resolution, "open_backbone", lambda *a, **k: made.append(opened(*a, **k)) or made[0])
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: compiled.append(forward) or forward)
+    words = ["distill", str(tmp_path / "images"), "--backbone", str(file(state_of())), "--arch", ARCH]
+    words += ["--vae", vae_directory, "--class-map", str(tmp_path / "map.csv"), "--dtype", "bf16", "--compile"]
+    words += ["--ipc", "1", "--device", "cpu", "--guidance", "none", "--out", str(tmp_path / "d")]
+    words += ["--set", "sampling.steps=1", "--set", "backbone.vae_tiling=true"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    (backbone,) = made
+    assert {p.dtype for p in backbone.transformer.parameters()} == {torch.bfloat16}
+    assert len(compiled) == 1 + DEPTH
+    assert backbone._tiling is True
+    record = json.loads((tmp_path / "d" / "config.json").read_text())
+    assert record["determines"]["backbone"]["classes"] == [1, 2, 0]  # bee, cat, my ants
+    said = {"arch": ARCH, "vae": vae_directory, "dtype": "bf16", "compile": True, "vae_tiling": True}
+    assert {key: record["config"]["backbone"][key] for key in said} == said
+    assert record["config"]["backbone"]["time_embedding"] == "original"
 
 
 # --- conversion -------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ def test_a_wnid_is_its_whole_synset_string() -> None:
     assert everything.text(999) == f"a photo of a {synset(imagenet_wnids()[999])}"
     with pytest.raises(DataError, match="'n99999999' is not one of the 1,000 classes"):
         read_prompts(["n99999999"]).text(0)
+    with pytest.raises(DataError, match=r"CSV class,prompt with the line n99999999,PROMPT: --set backbone.prompts="):
+        read_prompts(["n99999999"]).text(0)
 
 
 def test_prompts_per_class(table: Any) -> None:

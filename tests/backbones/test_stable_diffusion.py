@@ -9,17 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dap.backbones import Prompts, default_micro_batch, read_prompts
+from dap.backbones import Prompts, default_micro_batch, open_backbone, read_prompts
 from dap.backbones.computing import DTYPES, Computing, compile_blocks
 from dap.backbones.stable_diffusion import StableDiffusionBackbone
-from dap.errors import BackboneError, ConfigError, DataError
+from dap.errors import BackboneError, ConfigError, DapWarning, DataError
 from dap.guidance import Representativeness
 from dap.sampling import Guided, Start, trajectory
-from dap.testing import check_backbone, check_guidance, tiny_stable_diffusion
+from dap.testing import check_backbone, check_guidance, save_tiny_stable_diffusion, tiny_stable_diffusion
 from dap.types import Unit
 
 TAPS = ("down.0", "down.1", "mid", "up.0", "up.1")
 NAMES = ("ant", "bee", "cat")
+# how far half precision may be off, as a share of the norm: eps, and the gradient through the tap
+HALF_PRECISION = {"fp16": (0.005, 0.01), "bf16": (0.03, 0.06)}
 UNITS = [Unit(0, 0, 11), Unit(2, 0, 12), Unit(2, 1, 13)]
 
 
@@ -93,6 +95,26 @@ def test_unguided_sampling_is_the_pipeline_of_diffusers(
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scheduler", ["ddim", "ddpm"])
+def test_a_pipeline_of_the_second_family_is_that_of_diffusers_too(scheduler: str, bench: Any, tmp_path: Any) -> None:
+    """Heads counted level by level, linear projections, v-prediction, prompts padded with "!"."""
+    v = {"prediction_type": "v_prediction", "prompts": read_prompts(NAMES, "a {name}!", negative="grey")}
+    backbone = tiny_stable_diffusion(NAMES, second=True, **v)
+    check_backbone(backbone)
+    assert (backbone.unet.config.attention_head_dim, backbone.unet.config.use_linear_projection) == ([2, 4], True)
+    padded = backbone.tokenizer("a", padding="max_length", max_length=77).input_ids
+    assert padded[-1] == backbone.tokenizer.convert_tokens_to_ids("!") == 0
+    expected = theirs(backbone, "StableDiffusionPipeline", scheduler, num_inference_steps=4, guidance_scale=3.0)
+    ours = bench(backbone, scheduler, steps=4, cfg_scale=3.0).sample(UNITS)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    there = save_tiny_stable_diffusion(tmp_path / "sd2", backbone)
+    back = open_backbone(str(there), device="cpu", prompts=backbone.prompts)
+    x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    for t in (1, 500):
+        one, other = (b.predict(x, t, b.condition([0, 1, 2])).eps for b in (backbone, back))
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("strength", [0.3, 0.7, 1.0])
 @pytest.mark.parametrize("scheduler", ["ddim", "ddpm"])
 def test_image_to_image_is_the_pipeline_of_diffusers(scheduler: str, strength: float, tiny: Any, bench: Any) -> None:
@@ -150,6 +172,10 @@ def test_the_vae_gives_the_mode_scaled_and_one_image_does_not_depend_on_its_neig
     mode = tiny.vae.encode(images * 2 - 1).latent_dist.mode()
     torch.testing.assert_close(tiny.encode(images), 0.18215 * mode)
     assert torch.equal(tiny.encode(images)[:1], tiny.encode(images[:1]))
+    other = tiny_stable_diffusion(NAMES)
+    other.vae.register_to_config(scaling_factor=0.3)
+    torch.testing.assert_close(other.encode(images), 0.3 * mode)
+    torch.testing.assert_close(other.decode(0.3 * mode), tiny.decode(0.18215 * mode), rtol=0, atol=1e-5)
     assert torch.equal(tiny.decode(tiny.encode(images))[:1], tiny.decode(tiny.encode(images[:1])))
 
 
@@ -295,13 +321,21 @@ def test_an_unknown_tap_lists_the_taps(tap: str, tiny: Any) -> None:
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
 def test_half_precision_stays_near_float32(dtype: str, tiny: Any) -> None:
     half = again(tiny_stable_diffusion(NAMES, prompts=tiny.prompts), computing=Computing(dtype=dtype))
-    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    eps, expected = (b.predict(x, 500, b.condition([0, 1])).eps for b in (half, tiny))
-    assert eps.dtype == torch.float32
+    draw = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(2, 4, 8, 8, generator=draw), torch.randn(2, 16, 4, 4, generator=draw)
     assert half.unet.dtype == DTYPES[dtype]
     assert half.vae.dtype == half.text_encoder.dtype == torch.float32
-    error = float((eps - expected).norm() / expected.norm())
-    assert 0 < error < (0.03 if dtype == "bf16" else 0.005)
+    for t in (1, 500, 981):
+        given = []
+        for b in (half, tiny):
+            leaf = x.clone().requires_grad_()
+            prediction = b.predict(leaf, t, b.condition([0, 1]), "mid")
+            assert prediction.features is not None
+            slope = torch.autograd.grad(prediction.features, leaf, weights.to(prediction.features.dtype))[0]
+            given.append((prediction.eps, slope))
+        assert given[0][0].dtype == given[0][1].dtype == torch.float32
+        for one, other, bound in zip(*given, HALF_PRECISION[dtype], strict=True):
+            assert 0 < float((one - other).norm() / other.norm()) < bound
 
 
 def test_tiles_change_pixels_and_slices_do_not(tiny: Any) -> None:
@@ -381,10 +415,46 @@ def test_the_sampler_tells_the_backbone_which_image_it_makes(tiny: Any, bench: A
     assert told == [([0, 2], [0, 0]), ([2, 2], [1, 1])]  # the last row again as padding
 
 
-def test_prompts_that_are_too_long_are_cut_off_with_a_warning(tiny: Any) -> None:
-    b = again(tiny, prompts=Prompts(("ant",), of_class={"ant": "x" * 200}))
-    with pytest.warns(UserWarning, match="cut off at 77 tokens; this one has 202"):
-        assert b.condition([0]).shape == (1, 77, 16)
+def test_prompts_that_are_too_long_are_cut_off_with_one_warning(tiny: Any) -> None:
+    long = {name: f"{name} {'x' * 200}" for name in NAMES}
+    prompts = Prompts(NAMES, of_class=long, of_image={("ant", 0): "x" * 75, ("ant", 1): "x" * 76, ("dog", 0): "x" * 99})
+    with pytest.warns(
+        DapWarning, match=r"4 of 6 prompts are cut off at 77 tokens, e.g. 'ant x{56}\.\.\.' with 205"
+    ) as w:
+        b = again(tiny, prompts=prompts)
+    assert len(w) == 1
+    assert b.condition([0]).shape == (1, 77, 16)
+    whole = again(tiny, prompts=Prompts(("ant",), of_class={"ant": "x" * 75}))  # 75 and two ends
+    assert torch.equal(whole.condition([0]), b.condition([0], [0]))
+
+
+def test_a_missing_prompt_is_known_at_once(tiny: Any) -> None:
+    with pytest.raises(DataError, match="'n99999999' is not one of the 1,000 classes"):
+        again(tiny, prompts=read_prompts(["n99999999"]))
+
+
+def test_no_more_prompts_are_kept_than_agreed(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    b, asked = again(tiny), []
+    monkeypatch.setattr("dap.backbones.stable_diffusion.KEPT_PROMPTS", 2)
+    forward = b.text_encoder.forward
+    monkeypatch.setattr(b.text_encoder, "forward", lambda *a, **k: (asked.append(1), forward(*a, **k))[1])
+    for label, encoded in ((0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4)):  # the one unused for longest goes
+        b.condition([label])
+        assert len(asked) == encoded
+    assert len(b._embeddings) == 2
+
+
+def test_a_text_encoder_that_masks_its_padding_is_given_the_mask(tiny: Any) -> None:
+    b = tiny_stable_diffusion(NAMES)
+    plain = b.condition([0])
+    b.text_encoder.config.use_attention_mask = True
+    masked = again(b).condition([0])
+    tokens = b.tokenizer("a photo of a ant", padding="max_length", max_length=77, return_tensors="pt")
+    assert int(tokens.attention_mask.sum()) < 77
+    with torch.no_grad():
+        expected = b.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+    torch.testing.assert_close(masked, expected)
+    assert not torch.allclose(masked, plain, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -393,6 +463,8 @@ def test_prompts_that_are_too_long_are_cut_off_with_a_warning(tiny: Any) -> None
         ("unet", "in_channels", 9, "works on 9 channels, its VAE gives 4; use its own VAE; inpainting models"),
         ("unet", "addition_embed_type", "text_time", "needs more than text .addition_embed_type is 'text_time'"),
         ("unet", "num_class_embeds", 10, "needs more than text"),
+        ("unet", "class_embed_type", "timestep", "needs more than text .class_embed_type is 'timestep'"),
+        ("unet", "time_cond_proj_dim", 256, "needs more than text .time_cond_proj_dim is 256"),
         ("unet", "cross_attention_dim", 32, "reads text of width 32, the text encoder gives 16"),
         ("unet", "sample_size", [8, 16], "sample_size is .8, 16.; dap needs one number"),
         ("unet", "sample_size", None, "sample_size is None"),

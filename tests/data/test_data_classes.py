@@ -92,6 +92,14 @@ def test_a_class_map_names_what_differs(class_map: Path, tmp_path: Path, synsets
     assert match_classes(["crane", "tench"], synsets, tmp_path / "crane.csv") == (134, 0)
 
 
+def test_lines_of_other_classes_are_left_alone(class_map: Path) -> None:
+    class_map.write_text("dataset_class,backbone_class\nmy apple,apple\nelsewhere,durian\n")
+    assert match_classes(["plum", "my apple"], FRUIT, class_map) == (2, 0)
+    assert match_classes(["plum", "my apple"], FRUIT, class_map) == (2, 0)
+    with pytest.raises(DataError, match="unknown dataset class 'my apple'"):  # none of its lines is of use
+        match_classes(["plum"], FRUIT, class_map)
+
+
 def test_two_classes_on_one_are_refused(class_map: Path) -> None:
     with pytest.raises(DataError, match="'apple' and 'my apple' are both the backbone's 'apple'"):
         match_classes(["apple", "my apple"], FRUIT, class_map)

@@ -59,7 +59,19 @@ class Prompts:
             )
         if name in self.of_class:
             return self.of_class[name]
-        return self.template.replace("{name}", synset(name) if is_wnid(name) else name)
+        try:
+            return self.template.replace("{name}", synset(name) if is_wnid(name) else name)
+        except DataError as error:
+            raise DataError(
+                f"{error}; say what it is in a CSV class,prompt with the line {name},PROMPT: "
+                "--set backbone.prompts=FILE.csv"
+            ) from None
+
+    def told(self) -> list[str]:
+        """Every prompt that may be told: the classes' own, their images', and the negative one."""
+        own = [self.text(label) for label in range(len(self.class_names))]
+        names = set(self.class_names)
+        return [*own, *(text for (name, _), text in self.of_image.items() if name in names), self.negative]
 
     def record(self) -> dict[str, Any]:
         """What of it determines the pixels, fit for JSON."""

@@ -28,12 +28,13 @@ from dap.backbones.parts import weights_digest
 from dap.backbones.prompts import Prompts
 from dap.backbones.stable_diffusion_parts import check_parts, load_parts, noise_schedule, side_of
 from dap.backbones.tapping import run_through, stop_at
-from dap.errors import BackboneError, ConfigError, unknown
+from dap.errors import BackboneError, ConfigError, DapWarning, unknown
 from dap.types import Prediction
 
 CFG_SCALE = 7.5  # what Stable Diffusion is commonly sampled with
 # of the text encoder: what it computes with besides its weights; its other settings name versions and paths
 TEXT_SETTINGS = ("num_attention_heads", "hidden_act", "layer_norm_eps", "eos_token_id", "use_attention_mask")
+SHOWN = 60  # characters of a prompt in a message
 KEPT_PROMPTS = 2048  # encoded prompts kept on the device: about 0.25 MB each
 
 
@@ -82,8 +83,7 @@ class StableDiffusionBackbone:
         self.row_cost = side * side * int(unet.config.block_out_channels[0])
         self._predicts_v, self._alpha_bar = noise_schedule(name, scheduler)
         self._embeddings: OrderedDict[str, Tensor] = OrderedDict()
-        for label in range(len(self.class_names)):
-            prompts.text(label)
+        self._tell_what_is_cut_off()
 
     def weights_digest(self) -> str:
         """sha256 over each part's settings and the loaded files; over the tensors of a model made in memory."""
@@ -163,17 +163,32 @@ class StableDiffusionBackbone:
         layer: nn.Module = self.unet.mid_block if part == "mid" else getattr(self.unet, f"{part}_blocks")[int(number)]
         return layer
 
+    @property
+    def _most_tokens(self) -> int:
+        return int(min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings))
+
+    def _tell_what_is_cut_off(self) -> None:
+        """One warning for all prompts that are too long; every prompt is asked for, so a missing one is known early."""
+        told, most = self.prompts.told(), self._most_tokens
+        # a token is a byte or more, and two mark the ends
+        long = [text for text in told if len(text.lower().encode()) + 2 > most]
+        lengths = [(text, len(self.tokenizer(text, verbose=False).input_ids)) for text in long]
+        cut = [(text, length) for text, length in lengths if length > most]
+        if cut:
+            text, length = cut[0]
+            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+            warnings.warn(
+                f"{len(cut)} of {len(told)} prompts are cut off at {most} tokens, e.g. {shown!r} with {length}",
+                DapWarning,
+                stacklevel=3,
+            )
+
     @torch.no_grad()
     def _encoded(self, text: str) -> Tensor:
         """Embedding [tokens, width] of one prompt, alone in its batch and kept: other prompts do not touch its bits."""
         if text not in self._embeddings:
-            most = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-            length = len(self.tokenizer(text).input_ids)
-            if length > most:
-                warnings.warn(f"prompts are cut off at {most} tokens; this one has {length}: {text!r}", stacklevel=2)
-            tokens = self.tokenizer(
-                text, padding="max_length", max_length=most, truncation=True, return_tensors="pt", verbose=False
-            ).to(self.device)
+            cut = {"padding": "max_length", "max_length": self._most_tokens, "truncation": True, "verbose": False}
+            tokens = self.tokenizer(text, return_tensors="pt", **cut).to(self.device)
             mask = tokens.attention_mask if getattr(self.text_encoder.config, "use_attention_mask", False) else None
             self._embeddings[text] = self.text_encoder(tokens.input_ids, attention_mask=mask)[0][0]
             while len(self._embeddings) > KEPT_PROMPTS:

@@ -62,7 +62,7 @@ def run_one(
     """One set."""
     began = time.perf_counter()
     talk.say(f"reading {config.data.source}, loading {config.backbone.name}")
-    with talk.progress("check images", 0) as meter:
+    with talk.warnings(), talk.progress("check images", 0) as meter:
         job = open_job(config, out, lambda done, total: meter.at(done, total=total))
     if job.source.skipped:
         names = ", ".join(key for key, _ in job.source.skipped[:5])

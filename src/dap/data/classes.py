@@ -25,9 +25,10 @@ def match_classes(
 
     names           class names of the dataset: plain names, wnids or ImageNet synset strings
     backbone_names  position = the backbone's own index; plain names, or ImageNet's 1,000 as wnids or synset strings
-    class_map       CSV `dataset_class,backbone_class` for those that differ; backbone_class is a name or a wnid
+    class_map       CSV `dataset_class,backbone_class` for those that differ; backbone_class is a name or a wnid;
+                    lines of classes that this dataset lacks are left alone: one file serves several subsets
     Raises: DataError for classes without a counterpart (with the nearest names), for words that fit two classes, for
-    two dataset classes on one backbone class, and for a class map that is malformed or names what does not exist.
+    two dataset classes on one backbone class, and for a class map that is malformed or names none of the classes.
     """
     if class_map is None and list(names) == list(backbone_names) and len(set(names)) == len(names):
         return tuple(range(len(names)))  # a text backbone has the dataset's own classes
@@ -148,11 +149,11 @@ def _read_class_map(path: Path, names: Sequence[str]) -> dict[str, str]:
     for line in rows[1:]:
         if len(line) != 2 or not all(line):
             raise DataError(f"the class map {str(path)!r} has the line {','.join(line)!r}; write {','.join(HEADER)}")
-        if line[0] not in names:
-            raise DataError(f"class map {str(path)!r}: {unknown('dataset class', line[0], names)}")
         if line[0] in mapped:
             raise DataError(f"the class map {str(path)!r} names {line[0]!r} twice; keep one line")
         mapped[line[0]] = line[1]
+    if mapped and not any(name in mapped for name in names):
+        raise DataError(f"class map {str(path)!r}: {unknown('dataset class', next(iter(mapped)), names)}")
     return mapped
 
 

@@ -90,6 +90,7 @@ def _levels(channels: tuple[int, ...], second: bool) -> dict[str, Any]:
         "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * seeing,
         "attention_head_dim": [c // 4 for c in channels] if second else 2,
         "use_linear_projection": second,
+        "upcast_attention": second,
         "layers_per_block": 1,
         "norm_num_groups": 4,
         "cross_attention_dim": 16,
