@@ -36,9 +36,10 @@ class Guidance(Protocol):
               leaves out the last step alone; outside nothing is called and no graph is built
     couples   True when images of one class influence each other: they then share a chunk
 
-    Three more are optional: `off`, True at scale zero (the unguided path is then taken, bit for bit); `reference_size`,
-    how many real images of a class stand for it (None: all); and `starts(reference, units)`, x_0 [B, C, H, W] from
-    which the images of these units start when `[sampling] start` asks for image to image.
+    These are optional: `off`, True at scale zero (the unguided path is then taken, bit for bit); `reference_size`, how
+    many real images of a class stand for it (None: all); `pooling` and `reference_spacing`, as in `dap.reference`;
+    `decided(reference)`, itself with what it leaves to the real images; and `starts(reference, units)`, x_0 [B, C, H, W]
+    from which the images of these units start when `[sampling] start` asks for image to image.
     """
 
     @property
