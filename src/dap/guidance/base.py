@@ -38,8 +38,8 @@ class Guidance(Protocol):
 
     These are optional: `off`, True at scale zero (the unguided path is then taken, bit for bit); `reference_size`, how
     many real images of a class stand for it (None: all); `pooling` and `reference_spacing`, as in `dap.reference`;
-    `decided(reference)`, itself with what it leaves to the real images; and `starts(reference, units)`, x_0 [B, C, H, W]
-    from which the images of these units start when `[sampling] start` asks for image to image.
+    `decided(reference)`, itself with what it leaves to the real images; and `starts(reference, units)`, the
+    x_0 [B, C, H, W] from which the images of these units start when `[sampling] start` asks for image to image.
     """
 
     @property
