@@ -28,7 +28,7 @@ from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.record import versions
 from dap.reference import Reference
-from dap.resolution import backbone_of, real_images, reference_of, reference_size, resolved, sampler_of
+from dap.resolution import backbone_of, decided, real_images, reference_size, resolved, sampler_of
 from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
 from dap.support import pool, supporting
@@ -164,12 +164,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     sampler = sampler_of(config, backbone, classes, source.class_names)
     reference = None
     if guidance is not None:
-        reference = reference_of(config, backbone, guidance, sampler, source)
-        if hasattr(guidance, "decided"):
-            guidance = guidance.decided(reference)
-            reference = reference_of(config, backbone, guidance, sampler, source)
-    if reference is not None and guidance is not None and reference.bank is not None:
-        reference.bank.check_room(*reference.bytes_on_disk(guidance.interval))
+        guidance, reference = decided(config, backbone, guidance, sampler, source)
     record = _record(config, source, backbone, guidance, classes)
     chunks = plan_chunks(
         source.class_names,

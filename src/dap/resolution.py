@@ -85,6 +85,22 @@ def reference_size(guidance: Guidance, ipc: int) -> int | None:
     return said if said is None or not guidance.couples else max(said, 4 * ipc)
 
 
+def decided(
+    config: Config, backbone: Backbone, guidance: Guidance, sampler: Sampler, source: Source
+) -> tuple[Guidance, Reference]:
+    """The guidance with what it leaves to the real images, and these as it wants them.
+
+    Raises: StoreError when the reference cache has no room.
+    """
+    reference = reference_of(config, backbone, guidance, sampler, source)
+    if hasattr(guidance, "decided"):
+        guidance = guidance.decided(reference)
+        reference = reference_of(config, backbone, guidance, sampler, source)
+    if reference.bank is not None:
+        reference.bank.check_room(*reference.bytes_on_disk(guidance.interval))
+    return guidance, reference
+
+
 def reference_of(config: Config, backbone: Backbone, guidance: Guidance, sampler: Sampler, source: Source) -> Reference:
     """The real images' features as the guidance wants them, kept in `[run] reference_cache` where that is named."""
     rows = reference_rows(backbone)

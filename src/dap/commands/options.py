@@ -22,3 +22,10 @@ Arch = Annotated[
 ]
 Split = Annotated[str | None, typer.Option(help="Which split of DATA, where it has several")]
 Subset = Annotated[str | None, typer.Option(help="A named ImageNet subset, e.g. imagenette")]
+Prompt = Annotated[
+    str | None, typer.Option(help="For a text backbone; {name} is the class  [default: a photo of a {name}]")
+]
+ReferenceCache = Annotated[
+    str | None, typer.Option(help="Keep real images' features here for the next IPC, strength or seed")
+]
+Trace = Annotated[list[str] | None, typer.Option(help="CLASS:INDEX: also keep how this image came about; repeatable")]
