@@ -10,21 +10,9 @@ from typing import Annotated
 import typer
 
 from dap._version import __version__
+from dap.commands import options
 from dap.commands.evaluate import evaluate
-from dap.commands.options import (
-    Arch,
-    ConfigFile,
-    Data,
-    Device,
-    Json,
-    Override,
-    Prompt,
-    Quiet,
-    ReferenceCache,
-    Split,
-    Subset,
-    Trace,
-)
+from dap.commands.options import Arch, ConfigFile, Data, Device, Json, Override, Quiet, Split, Subset
 from dap.commands.settings import given, likely_test, settings_of
 from dap.commands.teacher import teacher
 from dap.terminal import Talk, accuracy_table, duration, known_failures
@@ -145,15 +133,15 @@ def distill(
     seed: Annotated[int | None, typer.Option(help="[default: 0]")] = None,
     seeds: Annotated[str | None, typer.Option(help="Several sets at once, e.g. 0,1,2: OUT/seed-0, ...")] = None,
     only: Annotated[list[str] | None, typer.Option(help="CLASS or CLASS:INDEX; repeatable")] = None,
-    trace: Trace = None,
+    trace: options.Trace = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would make and cost; write nothing")] = False,
     vae: Annotated[str | None, typer.Option(help="Directory or hub id of a VAE for a pipeline without one")] = None,
-    prompt: Prompt = None,
+    prompt: options.Prompt = None,
     split: Split = None,
     subset: Subset = None,
     class_map: Annotated[str | None, typer.Option(help="CSV dataset_class,backbone_class")] = None,
     on_bad_image: Annotated[str | None, typer.Option(help="fail or skip")] = None,
-    reference_cache: ReferenceCache = None,
+    reference_cache: options.ReferenceCache = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, fp16 or bf16  [default: fp32]")] = None,
     compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile of the model's blocks")] = None,
     device: Device = None,
