@@ -214,4 +214,4 @@ def test_a_few_real_images_stand_for_a_class_and_more_where_more_are_made(model:
     assert used(3, reference_size=9) == (12, 12, 12)  # four for each image, where images couple
     assert used(3, reference_size=9, repulsion=0.0, reference="class") == (9, 9, 9)
     assert used(2, reference_size=500) == (20, 20, 20)
-    assert used(2, reference_size=None) == (20, 20, 20)
+    assert used(2, reference_size="all") == used(2, reference_size=None) == (20, 20, 20)

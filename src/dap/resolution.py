@@ -81,8 +81,10 @@ def reference_size(guidance: Guidance, ipc: int) -> int | None:
 
     Images that are not coupled depend neither on each other nor on how many there are.
     """
-    said: int | None = getattr(guidance, "reference_size", None)
-    return said if said is None or not guidance.couples else max(said, 4 * ipc)
+    said: int | str | None = getattr(guidance, "reference_size", None)
+    if said is None or isinstance(said, str):
+        return None
+    return max(said, 4 * ipc) if guidance.couples else said
 
 
 def decided(

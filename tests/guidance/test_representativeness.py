@@ -203,6 +203,7 @@ def test_strength_does_not_see_the_gradients_length_and_gamma_does() -> None:
         ({"gamma": 1.0, "interval": (0.5, 0.5)}, "guidance.interval is [0.5, 0.5]"),
         ({"gamma": 1.0, "interval": (-0.1, 0.5)}, "guidance.interval is [-0.1, 0.5]"),
         ({"gamma": 1.0, "reference_size": 0}, "guidance.reference_size is 0"),
+        ({"gamma": 1.0, "reference_size": "most"}, "guidance.reference_size is most; use 1 or more, or all"),
         ({"gamma": 1.0, "projection": 0}, "guidance.projection is 0"),
         ({"gamma": 1.0, "reference_spacing": -1}, "guidance.reference_spacing is -1"),
         ({"gamma": 1.0, "reference": "clusters"}, "guidance.reference is 'clusters'; use 'class' or 'cluster'"),

@@ -58,7 +58,7 @@ class Representativeness:
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
-    reference_size  real images of a class that stand for it, its support points (`dap.support`); None: all
+    reference_size  real images of a class that stand for it, its support points (`dap.support`); None or "all": all
     reference_spacing  training timesteps between those at which real features are computed, about; 0: every step
     """
 
@@ -75,7 +75,7 @@ class Representativeness:
     power: int = 1
     interval: tuple[float, float] = (0.0, 1.0)
     reference: str = "class"
-    reference_size: int | None = None
+    reference_size: int | str | None = None
     reference_spacing: int = 80
 
     def __post_init__(self) -> None:
@@ -105,9 +105,10 @@ class Representativeness:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        for name in ("reference_size", "projection"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"guidance.{name} is {value}; use 1 or more, or leave it out for all")
+        for name, value in (("reference_size", self.reference_size), ("projection", self.projection)):
+            fits = value is None or (value == "all" if isinstance(value, str) else value >= 1)
+            everything = "all" if name == "reference_size" else "leave it out for all"
+            require(fits, f"guidance.{name} is {value}; use 1 or more, or {everything}")
         require(
             self.bandwidth is None or self.bandwidth > 0,
             f"guidance.bandwidth is {self.bandwidth}; use a number above 0",

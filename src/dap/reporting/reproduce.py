@@ -13,7 +13,7 @@ from dap.config import BackboneConfig, DataConfig, RunConfig, SamplingConfig
 from dap.guidance import PRESETS, Representativeness
 
 _OWN_FLAGS = {"data": ("source", "split", "subset", "class_map", "on_bad_image"), "backbone": ("name", "arch", "vae")}
-_NOT_PIXELS = {"backbone": ("device", "compile"), "run": ("ipc", "seed", "chunk")}
+_NOT_PIXELS = {"backbone": ("device", "compile"), "run": ("ipc", "seed", "chunk", "reference_cache")}
 _TABLES: dict[str, Any] = {
     "data": DataConfig,
     "backbone": BackboneConfig,
@@ -39,7 +39,7 @@ def distill_words(config: Mapping[str, Any], out: str) -> list[str]:
         left_out = {*_OWN_FLAGS.get(name, ()), *_NOT_PIXELS.get(name, ())}
         defaults = {f.name: f.default for f in fields(kind)}
         for key, value in tables[name].items():
-            if key not in left_out and value is not None and value != defaults.get(key):
+            if key in defaults.keys() - left_out and value is not None and value != defaults[key]:
                 words += _set(f"{name}.{key}", value)
     return [*words, "--out", out]
 
