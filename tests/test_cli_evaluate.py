@@ -48,13 +48,28 @@ def shorter(scale: float = 0.1) -> list[str]:
 @pytest.fixture(scope="module")
 def teacher(photos: Path) -> Path:
     words = ["--network", "convnet2w64", "--protocol", "hard-tiny", "--test", f"{photos}:test", "--json"]
-    done = dap("teacher", f"{photos}:train", "--out", photos / "T", *words, *shorter())
+    done = dap("teacher", f"{photos}:train", "--out", photos / "T", *words, "--epochs-scale", 0.1)
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
     assert record["network"] == "convnet-2w64"
     assert record["accuracy"]["test"] > 0.9
     assert done.stderr.strip().splitlines()[-1].startswith("next: dap evaluate DIR --test")
     return photos / "T"
+
+
+def test_a_teacher_that_judges_nothing_it_has_seen(photos: Path, tmp_path: Path) -> None:
+    """It learns from what `dap evaluate --val-fraction` does not judge on; the set's own test data stay closed."""
+    words = ["--network", "convnet-2w64", "--protocol", "hard-tiny", "--set", "evaluation.val_fraction=0.25", "--json"]
+    done = dap("teacher", f"{photos}:train", "--out", tmp_path / "T", *words, "--epochs-scale", 0.1)
+    assert done.exit_code == 0, done.output
+    (part,) = json.loads(done.stdout)["data"].values()
+    assert part["counts"] == [9, 9, 9]
+    words = ["--test", "nowhere", "--real", f"{photos}:train", "--val-fraction", 0.25, "--repeats", 1, *shorter(0.01)]
+    done = dap("evaluate", photos / "tiny", *words, "--protocol", photos / "mine.toml", "--teacher", tmp_path / "T")
+    assert done.exit_code == 0, done.output
+    assert "--test nowhere is not looked at: --val-fraction judges on a part of --real" in done.stderr
+    assert "which the teacher may have been trained on" in done.stderr
+    assert "9 images" in done.stdout
 
 
 def test_a_set_is_judged_with_a_teachers_labels(photos: Path, teacher: Path) -> None:

@@ -218,6 +218,22 @@ def test_pretrained_weights_that_are_not_cached_are_not_fetched_offline(
         opened(f"{name}x", subset_wnids("imagenette"))
 
 
+def test_what_torch_says_of_a_download_is_talk_and_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(url: str, **how: Any) -> Any:
+        print(f"Downloading: {url}")
+        raise OSError("no network")
+
+    monkeypatch.setattr(weights_module, "_offline", lambda: False)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    with pytest.raises(ConfigError, match=r"not in the cache \(no network\)"):
+        opened("torchvision:resnet18", subset_wnids("imagenette"))
+    out, talk = capsys.readouterr()
+    assert (out, talk.startswith("Downloading: https://")) == ("", True)
+
+
 def test_pretrained_weights_in_the_cache_are_read_and_restricted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,7 @@ def evaluate(
         how, device = settings.evaluation, settings.backbone.device
         more: dict[str, Any] = {"scores": scores, "cache": cache, "tables": table or []}
         result = run_evaluate(sets or [], test, real, how, baseline or [], device or "auto", talk, **more)
-        say_result(result, sets or [], talk)
+        say_result(result, talk)
 
 
 def run_evaluate(

@@ -41,14 +41,15 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def say_result(result: Mapping[str, Any], sets: Sequence[Path], talk: Talk) -> None:
+def say_result(result: Mapping[str, Any], talk: Talk) -> None:
     """The answer on stdout and the next command; one of several processes, the first, gives it for all."""
     if Worker.here().rank:
         return
     scaled = ", scaled" if result["scaled"] else ""
     title = f"{result['protocol']}{scaled} on {result['test']['name']}, {result['test']['images']} images"
     talk.result(result, shown(title, result))
-    talk.next(["dap", "verify", str(sets[0])])
+    if result["files"]:
+        talk.next(["dap", "verify", str(Path(result["files"][0]).parents[1])])
 
 
 def shown(title: str, result: Mapping[str, Any]) -> RenderableType:

@@ -61,7 +61,6 @@ def row_of(one: Entry, measured: Sequence[Measured], dataset: str | None, notes:
     confusion = torch.stack([fit.confusion for fit in fits]).sum(0)
     told = dict.fromkeys(note for fit in fits for note in fit.notes)
     side = network_size(one.network, candidate.size)
-    family = one.protocol.name
     return {
         "set": candidate.name,
         "source": candidate.origin,
@@ -92,7 +91,7 @@ def row_of(one: Entry, measured: Sequence[Measured], dataset: str | None, notes:
         "digests": digests,
         "cells": [cell.name for cell in one.cells],
         "kept": sum(m.kept for m in measured),
-        "published": [found.as_record() for found in find_published(dataset, one.network, candidate.ipc, family)],
+        "published": [p.as_record() for p in find_published(dataset, one.network, candidate.ipc, one.protocol.name)],
         "notes": [*_notes(candidate, side), *told, *_elsewhere(measured), *notes],
     }
 

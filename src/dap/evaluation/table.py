@@ -107,12 +107,13 @@ def as_markdown(result: Row) -> str:
 def footnotes(result: Row) -> list[str]:
     """What the numbers are, a line each."""
     test, rows = result["test"], result["results"]
-    looks = sorted({row["evaluations"] for row in rows})
+    *fewer, most = sorted({row["evaluations"] for row in rows})
+    looks = [*map(str, fewer), _counted(most, "look")]
     scaled = f", scaled by {result['settings']['evaluation']['epochs_scale']:g}: not comparable with other results"
     lines = [
         f"Protocol {result['protocol']}{scaled if result['scaled'] else ''}; {test['part']} data {test['name']},"
-        f" {test['images']} images; {rows[0]['repeats']} training seeds.",
-        f"Last accuracy ± sd over training seeds is the headline; best, of {' or '.join(map(str, looks))} looks at the"
+        f" {test['images']} images; {_counted(rows[0]['repeats'], 'training seed')}.",
+        f"Last accuracy ± sd over training seeds is the headline; best, of {' or '.join(looks)} at the"
         f" {test['part']} data, flatters.",
     ]
     if teacher := result["teacher"]:
@@ -128,6 +129,10 @@ def footnotes(result: Row) -> list[str]:
             f" (here {test['counts'][0]} of the first class): beside our best, not our last."
         )
     return lines
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

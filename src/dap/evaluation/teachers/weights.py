@@ -9,7 +9,9 @@ Only safetensors and pickles under `weights_only` are read; nothing that is read
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -146,9 +148,10 @@ def _torchvision(name: str, rest: str) -> Pretrained:
     if not cached.exists() and _offline():
         raise _not_there(name, f"fetch {chosen.url} to {cached.parent}")
     try:
-        weights = torch.hub.load_state_dict_from_url(
-            chosen.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
-        )
+        with redirect_stdout(sys.stderr):  # torch says there what it downloads; stdout is for results
+            weights = torch.hub.load_state_dict_from_url(
+                chosen.url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
     except OSError as error:
         raise _not_there(name, f"fetch {chosen.url} to {cached.parent}", error) from None
     preset = chosen.transforms()
