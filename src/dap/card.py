@@ -186,7 +186,7 @@ def _plain(text: str) -> str:
 
     Escaped is what can open markup, HTML, a link or a table cell; other punctuation is harmless within a line.
     """
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:200])
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:1000])
     line = re.sub(r"([\\`*_\[\]<>&|~$!#@])", r"\\\1", line)
     line = line.replace("://", "\\://").replace("www.", "www\\.")
     line = re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # a number that would open a list

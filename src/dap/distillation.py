@@ -153,6 +153,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     require(start is None or hasattr(guidance, "starts"), f"sampling.start is {start}, but {gives}; leave it out")
     backbone = backbone_of(config, source.class_names)
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
+    everything = source.counts
     if guidance is not None:
         guidance = guidance.resolved(backbone)
         size = reference_size(guidance, config.run.ipc)
@@ -165,7 +166,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     reference = None
     if guidance is not None:
         guidance, reference = decided(config, backbone, guidance, sampler, source)
-    record = _record(config, source, backbone, guidance, classes)
+    record = _record(config, source, backbone, guidance, classes, everything)
     chunks = plan_chunks(
         source.class_names,
         config.run.ipc,
@@ -205,7 +206,12 @@ def summary(job: Job, seconds: float) -> dict[str, Any]:
 
 
 def _record(
-    config: Config, source: Source, backbone: Backbone, guidance: Guidance | None, classes: tuple[int, ...]
+    config: Config,
+    source: Source,
+    backbone: Backbone,
+    guidance: Guidance | None,
+    classes: tuple[int, ...],
+    everything: tuple[int, ...],
 ) -> dict[str, Any]:
     """config.json: what determines the pixels (and the digest of that), and what else is worth knowing.
 
@@ -215,6 +221,7 @@ def _record(
     run: dict[str, Any] = {"seed": config.run.seed, "micro_batch": config.run.micro_batch}
     if guidance is not None and guidance.couples:
         run["ipc"] = config.run.ipc
+    used = {} if guidance is None else {"used": list(source.counts), "skipped": list(source.skipped)}
     kind = type(guidance)
     name = "none" if guidance is None else f"{kind.__module__}:{kind.__qualname__}"
     chosen = {"name": name, **({} if guidance is None else as_record(guidance))}
@@ -236,7 +243,7 @@ def _record(
         "determines": determines,
         "config": {**resolved, "guidance": {"preset": config.guidance.name, **chosen}},
         "class_names": list(source.class_names),
-        "real_images": None if guidance is None else {"counts": list(source.counts), "skipped": list(source.skipped)},
+        "real_images": {"counts": list(everything), **used},
         "versions": versions(),
     }
 

@@ -293,7 +293,7 @@ def test_training_in_a_vaes_latent_space_keeps_the_vae(tmp_path: Path) -> None:
 
 def test_going_on_from_a_hub_id_finds_its_vae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = save_tiny_dit(tmp_path / "cache", tiny_latent_dit(2))
-    monkeypatch.setattr("dap.backbones._snapshot", lambda name: snapshot)
+    monkeypatch.setattr("dap.backbones.location._snapshot", lambda name: snapshot)
     data = tiny_source(["ant", "bee"], 2, size=8, mode="RGB")
     finish(tmp_path / "out", replace(TINY, steps=1), data, start="owner/name")
     assert open_backbone(str(tmp_path / "out"), device="cpu").latent_shape == (4, 4, 4)

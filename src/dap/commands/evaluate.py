@@ -86,10 +86,10 @@ def run_evaluate(
     tables: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The result of `dap.evaluation.evaluate`, with progress drawn while it runs and `tables` written at the end."""
-    from dap.commands.results import remarks
+    from dap.commands.results import say_more
     from dap.evaluation import evaluate
     from dap.evaluation.matrix import Worker
-    from dap.evaluation.table import check_table, write_table
+    from dap.evaluation.table import check_table
 
     if Worker.here().rank:  # one of several processes: the first one speaks for all
         talk, tables = Talk(quiet=True), ()
@@ -111,12 +111,7 @@ def run_evaluate(
             device=device,
             progress=lambda done, total, what: meter.at(done, what, total=total),
         )
-    for table in tables:
-        write_table(result, table)
-    for line in remarks(result):
-        talk.say(line)
-    for written in [*result["files"], *tables]:
-        talk.say(f"wrote {written}")
+    say_more(result, tables, talk)
     return result
 
 

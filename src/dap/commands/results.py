@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dap.evaluation.matrix import Worker
-from dap.evaluation.table import footnotes
+from dap.evaluation.table import footnotes, write_table
 from dap.terminal import Talk, accuracy_table, percent
 
 
@@ -39,6 +39,16 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
             " --set evaluation.evaluations=10 gives the same last accuracy sooner (and a best of 10)"
         )
     return lines
+
+
+def say_more(result: Mapping[str, Any], tables: Sequence[Path], talk: Talk) -> None:
+    """Writes the tables that were asked for, and says what a person should hear."""
+    for table in tables:
+        write_table(result, table)
+    for line in remarks(result):
+        talk.say(line)
+    for written in [*result["files"], *tables]:
+        talk.say(f"wrote {written}")
 
 
 def say_result(result: Mapping[str, Any], talk: Talk) -> None:

@@ -127,7 +127,7 @@ def _method(view: SetView) -> str:
     guidance = view.table("guidance")
     preset = str(guidance.get("preset", "?"))
     size = guidance.get("strength") if guidance.get("strength") is not None else guidance.get("gamma")
-    return "without guidance" if preset == "none" or size is None else f"{preset}, {size:g}"
+    return "without guidance" if preset == "none" or size is None else f"{preset}, {size}"
 
 
 def _maps(view: SetView) -> Iterator[Drawn]:

@@ -80,7 +80,7 @@ def _facts(view: SetView) -> list[tuple[str, str]]:
     guidance = view.table("guidance")
     preset = str(guidance.get("preset", "?"))
     named = ("strength", "gamma", "repulsion")
-    options = ", ".join(f"{key} {guidance[key]:g}" for key in named if isinstance(guidance.get(key), int | float))
+    options = ", ".join(f"{key} {_said(guidance[key])}" for key in named if guidance.get(key) is not None)
     return [
         ("Distilled from", str(view.table("data").get("source", "?"))),
         ("Classes", str(len(view.store.class_names))),
@@ -89,6 +89,11 @@ def _facts(view: SetView) -> list[tuple[str, str]]:
         ("Guidance", f"{preset} ({options})" if options and preset != "none" else preset),
         ("Seed", str(view.table("run").get("seed", "?"))),
     ]
+
+
+def _said(value: Any) -> str:
+    """A number without needless zeros, or a word such as auto."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _worth(view: SetView) -> dict[str, Any] | None:
