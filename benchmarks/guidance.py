@@ -141,6 +141,8 @@ def table() -> str:
     if whole := rows.get("full | all real images | all | 0"):
         lines[-1] += f" All 1,437 real images under `hard-tiny`: {100 * sum(whole) / len(whole):.1f}."
     for part, how in PARTS.items():
+        if not any(key.startswith(f"{part} | ") for key in rows):
+            continue
         scaled = "" if how["scale"] == 1 else f", **scaled** {how['scale']}"
         lines += ["", f"## `{how['protocol']}`, {how['network']}{scaled}, {how['repeats']} training seeds", ""]
         ipcs = how["ipcs"]
