@@ -166,7 +166,8 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     reference = None
     if guidance is not None:
         guidance, reference = decided(config, backbone, guidance, sampler, source)
-    record = _record(config, source, backbone, guidance, classes, everything)
+    record = _record(config, source, backbone, guidance, classes)
+    record["real_images"]["counts"] = list(everything)  # all there were, "used" or not
     chunks = plan_chunks(
         source.class_names,
         config.run.ipc,
@@ -206,12 +207,7 @@ def summary(job: Job, seconds: float) -> dict[str, Any]:
 
 
 def _record(
-    config: Config,
-    source: Source,
-    backbone: Backbone,
-    guidance: Guidance | None,
-    classes: tuple[int, ...],
-    everything: tuple[int, ...],
+    config: Config, source: Source, backbone: Backbone, guidance: Guidance | None, classes: tuple[int, ...]
 ) -> dict[str, Any]:
     """config.json: what determines the pixels (and the digest of that), and what else is worth knowing.
 
@@ -243,7 +239,7 @@ def _record(
         "determines": determines,
         "config": {**resolved, "guidance": {"preset": config.guidance.name, **chosen}},
         "class_names": list(source.class_names),
-        "real_images": {"counts": list(everything), **used},
+        "real_images": used,
         "versions": versions(),
     }
 
