@@ -6,7 +6,7 @@ whole      guided sampling / unguided sampling of all 100 images, 50 DDPM steps,
            the real images included, the choice of support points apart (its seconds are a row of their own)
 literal    one class of 10 images, a few steps: Algorithm 1 to the letter (the real features recomputed for every image
            at every step, one forward for the features and one for eps) / ours with all real images at every step
-growth     one class of photographs with all its images / with 100 of them, the whole command's work from opening the
+growth     two classes of photographs with all their images / with 100 of each, the whole command's work from opening the
            data to the last step; and the peak memory of both, each in a process of its own
 """
 
@@ -137,8 +137,8 @@ def choosing(results: Results) -> None:
 
 
 def growth(results: Results, pairs: int, photos: str, backbone: str) -> None:
-    """All images of the first class / 100 of them: seconds of everything, and peak memory."""
-    key = "growth, all images of a class / 100 of them"
+    """All images of two classes / 100 of each: seconds of everything, and peak memory."""
+    key = "growth, two classes of photographs, all their images / 100 of each"
     if key in results:
         return
     few, many = (folder_of(photos, count) for count in (100, None))
@@ -156,17 +156,17 @@ def growth(results: Results, pairs: int, photos: str, backbone: str) -> None:
 
 
 def folder_of(photos: str, count: int | None) -> str:
-    """A folder with links to the first `count` images of the first class."""
-    first = sorted(path for path in Path(photos).iterdir() if path.is_dir())[0]
-    out = Path(tempfile.mkdtemp()) / first.name
-    out.mkdir()
-    for image in sorted(first.iterdir())[:count]:
-        (out / image.name).symlink_to(image.resolve())
-    return str(out.parent)
+    """A folder with links to the first `count` images of the first two classes."""
+    out = Path(tempfile.mkdtemp())
+    for name in sorted(path.name for path in Path(photos).iterdir() if path.is_dir())[:2]:
+        (out / name).mkdir()
+        for image in sorted((Path(photos) / name).iterdir())[:count]:
+            (out / name / image.name).symlink_to(image.resolve())
+    return str(out)
 
 
 def sample_photos(folder: str, backbone: str) -> None:
-    """Ten images of its one class, the preset, 10 steps."""
+    """Ten images of each class, the preset, 10 steps."""
     config = load_config(
         data={"source": folder}, backbone={"name": backbone}, sampling={"steps": 10}, guidance={"name": "dap"}
     )
