@@ -164,6 +164,23 @@ def test_a_guidance_may_give_the_images_to_start_from(config: Any, tmp_path: Pat
     assert distill(config(**settings), tmp_path / "a")["images"] == 6
 
 
+@dataclass(frozen=True, kw_only=True)
+class FromMany(FromFirst):
+    """Runs out of memory where real images are encoded more than five at a time."""
+
+    def starts(self, reference: Any, units: Any) -> Tensor:
+        if reference.rows > 5:
+            raise torch.OutOfMemoryError("no room to encode")
+        return super().starts(reference, units)
+
+
+def test_running_out_of_memory_before_the_first_step_is_gone_on_from(config: Any, tmp_path: Path) -> None:
+    settings = {"guidance": {"name": f"{__name__}:FromMany"}, "sampling": {"steps": 4, "start": 0.5}}
+    assert distill(config(**settings), tmp_path / "a")["images"] == 6
+    marker = json.loads((tmp_path / "a" / "chunks" / "00000.json").read_text())
+    assert marker["notes"] == ["out of memory: micro-batch 3 instead of 6; last bits may differ"]
+
+
 def test_a_start_without_images_to_start_from_is_refused(config: Any, tmp_path: Path) -> None:
     for name in ("none", "dap"):
         with pytest.raises(ConfigError, match=f"start is 0.7, but guidance '{name}' gives no images to start from"):

@@ -265,7 +265,9 @@ def test_precision_and_tiles_are_part_of_the_digest_and_compilation_is_not(
         config = load_config(
             data={"source": "digits:train"}, backbone={"name": str(there), **options}, guidance={"name": "none"}
         )
-        record = open_job(config, tmp_path / "d").record
+        job = open_job(config, tmp_path / "d")
+        record = job.record
+        assert job.sampler.dtype == options.get("dtype", "fp32")
         assert {k: record["config"]["backbone"][k] for k in options} == options
         digests.append(record["digest"])
     assert digests[0] == digests[3]
