@@ -6,8 +6,8 @@ whole      guided sampling / unguided sampling of all 100 images, 50 DDPM steps,
            the real images included, the choice of support points apart (its seconds are a row of their own)
 literal    one class of 10 images, a few steps: Algorithm 1 to the letter (the real features recomputed for every image
            at every step, one forward for the features and one for eps) / ours with all real images at every step
-growth     two classes of photographs with all their images / with 100 of each, the whole command's work from opening the
-           data to the last step; and the peak memory of both, each in a process of its own
+growth     two classes of photographs with all their images / with 100 of each, the whole command's work from opening
+           the data to the last step; and the peak memory of both, each in a process of its own
 """
 
 from __future__ import annotations

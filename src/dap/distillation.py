@@ -157,7 +157,10 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     if guidance is not None:
         guidance = guidance.resolved(backbone)
         size = reference_size(guidance, config.run.ipc)
-        source = pool(real_images(source, config, backbone), size).checked(data.on_bad_image, on_check)
+        pooled = pool(real_images(source, config, backbone), size)
+        source = pooled.checked(data.on_bad_image, on_check)
+        bad = (a - b for a, b in zip(pooled.counts, source.counts, strict=True))
+        everything = tuple(a - b for a, b in zip(everything, bad, strict=True))
         source = supporting(source, size)
     out = Path(out).expanduser()
     couples = guidance is not None and guidance.couples
