@@ -120,7 +120,7 @@ class Thrift:
             self.sampler = replace(self.sampler, micro_batch=size // 2)
             self.notes.append(f"out of memory: micro-batch {size // 2} instead of {size}; last bits may differ")
             if self.reference is not None:
-                self.reference.rows = max(1, self.reference.rows // 2)
+                self.reference.rows = max(1, min(self.reference.rows // 2, size // 2 * 3 // 2))
                 self.reference.bank = None  # what it keeps was computed with more rows, and their last bits
         else:
             raise SamplingError(_said("one row of one forward pass", reason))
