@@ -177,7 +177,7 @@ class EvaluationConfig:
     val_fraction  judge on this share of the training data instead of on the test data, when something is to be chosen
     teacher       for soft labels: a directory of dap teacher, torchvision:NAME, timm:NAME, or a file of weights
     teacher_network, teacher_classes  of bare weights: the network, and a file with the class of each output
-    dtype         fp32, or bf16 autocast, and `compile` by torch.compile: on a GPU
+    dtype         fp32, or bf16 autocast; `compile` by torch.compile
     """
 
     protocol: str = "hard-small"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from dap.errors import DataError
+from dap.errors import ConfigError, DataError
 from dap.evaluation import Fit, Labelled, Plan, Protocol, build_network, fit, get_protocol
 from dap.evaluation.training import evaluate_network
 
@@ -79,6 +80,41 @@ def test_it_learns_what_can_be_learnt() -> None:
     got = run(scale=0.3)
     assert got.last > 0.9
     assert run(scale=0.001).last < 0.9  # a single step does not
+
+
+def test_bf16_computes_in_bf16_and_still_learns() -> None:
+    seen: set[torch.dtype] = set()
+
+    def make() -> nn.Module:
+        network = build_network("convnet-2w64", 3, size=8)
+        network.register_forward_hook(lambda module, given, output: seen.add(output.dtype))
+        return network
+
+    plan = TINY.plan(classes=3, images=24, ipc=8, scale=0.3)
+    options: dict[str, Any] = {"classes": 3, "protocol": TINY, "plan": plan, "seed": 0}
+    assert fit(make, stripes(24), stripes(60, seed=1), **options, bf16=True).last > 0.9
+    assert seen == {torch.bfloat16}
+
+
+def test_a_compiled_network_is_trained_and_judged_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, compiled, calls = run(), torch.compile, []
+
+    def interpreted(network: nn.Module) -> Any:
+        inside = compiled(network, backend="eager")
+        return lambda images: calls.append(torch.is_grad_enabled()) or inside(images)
+
+    monkeypatch.setattr(torch, "compile", interpreted)
+    assert same(run(compiled=True), plain)
+    assert set(calls) == {True, False}
+
+
+def test_what_the_machine_cannot_compute_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(network: nn.Module) -> None:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ConfigError, match=r"^--compile cannot work on cpu here \(no C\+\+ compiler\); leave it out$"):
+        run(compiled=True)
 
 
 def test_best_is_at_least_last_and_evaluations_are_counted() -> None:

@@ -40,8 +40,8 @@ def evaluate(
     cache: Annotated[
         Path | None, typer.Option(help="Where trainings and labels of baselines and plain folders are kept")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="fp32 or bf16 (GPU)  [default: fp32]")] = None,
-    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile of the networks (GPU)")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32 or bf16  [default: fp32]")] = None,
+    compile_: Annotated[bool | None, typer.Option("--compile", help="torch.compile of the networks")] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show all protocols and networks; evaluate nothing")] = False,
     device: Device = None,
     config: ConfigFile = None,

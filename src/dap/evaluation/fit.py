@@ -67,11 +67,11 @@ def fit(
 
     make      the network's constructor, called once with the global generator seeded
     batches   where training batches and their labels come from; soft labels: `dap.evaluation.soft`
-    bf16      forward passes under bf16 autocast; `compiled`: through torch.compile; both on a GPU only
+    bf16      forward passes under bf16 autocast; `compiled`: through torch.compile
     progress  called with (steps done, steps) after every step
 
     Raises: DataError when the two sets differ in size or hold labels outside 0 .. classes - 1; ConfigError for bf16
-    or compilation on a CPU.
+    or compilation where the device or the machine lacks it.
     """
     _check(train, test, classes)
     began, device = time.perf_counter(), torch.device(device)

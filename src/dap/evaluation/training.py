@@ -113,10 +113,17 @@ def evaluate_network(
 
 
 def check_computing(device: torch.device, *, bf16: bool, compiled: bool) -> None:
-    """Raise ConfigError for what only a GPU does."""
-    asked = [flag for flag, on in (("--dtype bf16", bf16), ("--compile", compiled)) if on]
-    if asked and device.type != "cuda":
-        raise ConfigError(f"{' and '.join(asked)} need a CUDA GPU, this is {device.type}; leave them out")
+    """Raise ConfigError in one line when `device` cannot do what is asked: a small convolution is tried."""
+    for flag, asked in (("--dtype bf16", bf16), ("--compile", compiled)):
+        if not asked:
+            continue
+        trial = nn.Conv2d(3, 4, 3).to(device)
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=flag != "--compile"):
+                (torch.compile(trial) if flag == "--compile" else trial)(torch.ones(1, 3, 8, 8, device=device))
+        except Exception as error:  # a compiler may be missing in many ways
+            why = str(error).strip().partition("\n")[0]
+            raise ConfigError(f"{flag} cannot work on {device} here ({why}); leave it out") from None
 
 
 def _optimiser(network: nn.Module, protocol: Protocol, plan: Plan) -> torch.optim.Optimizer:
