@@ -33,25 +33,33 @@ def kernel_of(name: str, real: Tensor) -> Kernel:
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
-def test_power_2_repulsion_1_is_the_unbiased_squared_mmd(name: str) -> None:
+def test_power_2_repulsion_1_is_i_times_the_squared_mmd(name: str) -> None:
     s, t = rows(5, seed=1), rows(9, seed=2)
     k = kernel_of(name, t)
-    count, real = len(s), len(t)
-    unbiased = off_diagonal(k(s, s)).mean() - 2 * k(s, t).mean() + off_diagonal(k(t, t)).mean()
-    only_of_t = count * (k(t, t).diagonal().mean() - off_diagonal(k(t, t)).mean())
+    squared_mmd = k(s, s).mean() - 2 * k(s, t).mean() + k(t, t).mean()
+    only_of_t = k(t, t).diagonal().mean() - k(t, t).mean()
     given = set_energy(s, t, k, repulsion=1.0, power=2)
-    torch.testing.assert_close(given, count * unbiased + only_of_t)
-    assert real == 9
+    torch.testing.assert_close(given, len(s) * (squared_mmd + only_of_t))
 
 
 @pytest.mark.parametrize("name", sorted(KERNELS))
 def test_power_1_repulsion_1_is_half_i_times_the_energy_distance(name: str) -> None:
     s, t = rows(5, seed=1), rows(9, seed=2)
     k = kernel_of(name, t)
-    across, within, real = distance(k, s, t).mean(), off_diagonal(distance(k, s, s)), off_diagonal(distance(k, t, t))
-    energy_distance = 2 * across - within.mean() - real.mean()
+    count = len(s)
+    within = off_diagonal(distance(k, s, s)).sum() / count**2
+    real = off_diagonal(distance(k, t, t)).sum() / len(t) ** 2
+    energy_distance = 2 * distance(k, s, t).mean() - within - real
     given = set_energy(s, t, k, repulsion=1.0, power=1)
-    torch.testing.assert_close(given, len(s) / 2 * (energy_distance + real.mean()), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(given, count / 2 * (energy_distance + real), rtol=1e-5, atol=1e-5)
+
+
+def test_the_class_itself_is_the_best_set_there_is() -> None:
+    """The energy distance of a set to itself is 0: at t the slope vanishes, which 1/(I-1) would not give."""
+    t = rows(6, seed=2)
+    guidance = Representativeness(gamma=1.0, repulsion=1.0)
+    at_t, elsewhere = (guidance.pull(s, [t])[0].norm() for s in (t, t + 0.1 * rows(6, seed=3)))
+    assert at_t < 1e-5 * elsewhere
 
 
 def test_repulsion_0_is_the_papers_sum_over_images() -> None:

@@ -2,11 +2,13 @@
 
 For I synthetic rows s_i, N real rows t_j, weights W [I, N] whose rows sum to 1, and D the distance a kernel induces:
 
-    E(S) = sum_i [ sum_j W_ij D(s_i, t_j)^p  -  lambda/2 * 1/(I-1) sum_{k != i} D(s_i, s_k)^p ]
+    E(S) = sum_i [ sum_j W_ij D(s_i, t_j)^p  -  lambda/2 * 1/I sum_k D(s_i, s_k)^p ]
 
 The second term is 0 at I = 1. W_ij = 1/N is the class as a whole; over cluster i alone it is the clustered reference.
 `power` p = 1 and `repulsion` lambda = 0 is the paper (DAP, eq. 7). lambda = 1 makes E, up to a constant, I/2 times the
-energy distance of the set to the class (p = 1) or I times the squared MMD of the kernel (p = 2), in the unbiased form.
+energy distance of the set to the class (p = 1; Szekely & Rizzo 2013) or I times the squared MMD of the kernel (p = 2;
+Gretton et al. 2012), both of the set as it is: 1/I, not the 1/(I-1) of an estimate of where such sets come from, which
+drives two images past the ends of their class. Minima of this form are support points (Mak & Joseph 2018).
 
 The first term is a sum over real rows, so they may come in parts: nothing grows with N.
 """
@@ -29,8 +31,8 @@ def set_energy(synthetic: Tensor, real: Tensor, kernel: Kernel, *, repulsion: fl
     count = len(synthetic)
     if repulsion and count > 1:
         apart = metric(kernel, synthetic, synthetic)
-        others = ~torch.eye(count, dtype=torch.bool, device=apart.device)
-        energy = energy - repulsion / 2 * (apart[others].sum() / (count - 1))
+        others = ~torch.eye(count, dtype=torch.bool, device=apart.device)  # rounding: D(s, s) is hardly ever 0
+        energy = energy - repulsion / 2 * apart[others].sum() / count
     return energy
 
 
@@ -84,12 +86,12 @@ class Energy:
         apart = self._apart(frame.kernel, real - frame.centre, real - frame.centre)
         if weights is None:
             typical = (apart.sum() - apart.diagonal().sum()) / max(1, len(real) * (len(real) - 1))
-            return count * typical * (1 - self.repulsion / 2 if count > 1 else 1)
+            return count * typical * (1 - self.repulsion / 2 * (count - 1) / count)
         w = weights[:, : len(real)].to(real)
         w = w / w.sum(1, keepdim=True).clamp_min(1e-12)
         pairs = w @ (apart - torch.diag(apart.diagonal())) @ w.T
         pull = pairs.diagonal() / (1 - w.square().sum(1)).clamp_min(1e-12)  # two different rows of a cluster
-        push = (pairs.sum() - pairs.diagonal().sum()) / max(1, count - 1)
+        push = (pairs.sum() - pairs.diagonal().sum()) / count
         return pull.sum() - self.repulsion / 2 * push
 
     def _frame(self, part: Tensor) -> _Frame:
@@ -117,7 +119,7 @@ class Energy:
         others = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
         with torch.enable_grad():
             apart = self._apart(frame.kernel, leaf, leaf)
-            push = self.repulsion / 2 * torch.where(others, apart, 0).sum(1) / (len(rows) - 1)
+            push = self.repulsion / 2 * torch.where(others, apart, 0).sum(1) / len(rows)
             total = push.sum()
         return push.detach(), torch.autograd.grad(total, leaf)[0]
 
