@@ -1,10 +1,11 @@
 """How the recommended guidance's options were chosen: the digits, generation seeds 200 .. 203, which no table uses.
 
-    python benchmarks/choices.py [--work DIR] [--seeds 4]
+    python benchmarks/choices.py [--work DIR] [--seeds 4] [--only METHOD] [--ipc N ...] [--tiny]
 
 `hard-tiny`, 2 training seeds; and ResNetAP-10 scaled .2, 1 training seed, where a method's name begins with "resnet".
-Rows are kept as they are measured. The rows in results/choices.json were measured before the anchors near t = 0 stood
-closer together (every fourth step instead), so a run today differs in the third digit.
+Rows are kept as they are measured. Those above "auto, b 4, clusters, repulsion 0.5" in results/choices.md were measured
+before the anchors near t = 0 stood closer together (every fourth step instead), so a run today differs in the third
+digit; and their repulsion had 1/(I-1) where the energy now has 1/I, so at I images it was I/(I-1) times as strong.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "auto, b 4, clusters, power 2": {"name": "dap", "power": 2},
     "auto, b 4, clusters, interval [.3, 1]": {"name": "dap", "interval": [0.3, 1.0]},
     "auto, b 4, clusters, repulsion 0": {"name": "dap", "repulsion": 0.0},
+    **{f"auto, b 4, clusters, repulsion {r}": {"name": "dap", "repulsion": float(r)} for r in (0.5, 1, 1.5, 2)},
+    **{f"dap-paper, gamma {g}": {"name": "dap-paper", "gamma": float(g)} for g in (0.02, 0.05, 0.1, 0.2, 0.5, 1)},
 }
 TABLES: dict[str, dict[str, dict[str, Any]]] = {
     "auto, b 4, cfg 1.5": {"backbone": {"cfg_scale": 1.5}},
@@ -69,7 +72,7 @@ def measured(method: str, ipc: int, seed: int, network: str | None, work: Path) 
 
 def table(results: Results) -> str:
     """Markdown: mean over the seeds that were measured."""
-    ipcs = (1, 5, 10)
+    ipcs = (1, 2, 5, 10, 20)
     lines = ["# How the options were chosen: digits, `hard-tiny`, generation seeds 200 to 203", ""]
     lines += ["Accuracy in per cent, mean ± standard error over sets (their number). `benchmarks/choices.py`.", ""]
     lines += ["| method | " + " | ".join(f"IPC {i}" for i in ipcs) + " |", "|---|" + "--:|" * len(ipcs)]
@@ -89,13 +92,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/choices"))
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--only", default="", help="methods whose name contains this")
+    parser.add_argument("--ipc", type=int, action="append", help="instead of 1, 5 and 10")
+    parser.add_argument("--tiny", action="store_true", help="`hard-tiny` alone")
     parser.add_argument("--table", action="store_true", help="only rewrite the table")
     given = parser.parse_args()
     kept = Results("choices", methods=METHODS)
     for number in range(200, 200 + (0 if given.table else given.seeds)):
-        for name in METHODS:
-            for each in (1, 5, 10):
-                for net in (None, "resnetap-10"):
+        for name in (name for name in METHODS if given.only in name):
+            for each in given.ipc or (1, 5, 10):
+                for net in (None,) if given.tiny else (None, "resnetap-10"):
                     row = f"{'resnet ' if net else ''}{name} | {each} | {number}"
                     if row not in kept:
                         kept[row] = measured(name, each, number, net, given.work)
