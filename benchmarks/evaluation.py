@@ -1,7 +1,7 @@
 """Last against best accuracy on photographs: random real images of Imagenette at 64 px, under `hard-small`.
 
     python benchmarks/evaluation.py --data PARQUET_FOLDER [--epochs-scale 0.05] [--repeats 3] [--evaluations 100]
-                                    [--test-images 1000] [--work DIR] [--table]
+                                    [--test-images 1000] [--dtype bf16] [--compile] [--work DIR] [--table]
 
 How much the choice of an epoch on the test data flatters: IPC 10 and 50 random real images, ConvNet-4 and ResNetAP-10
 at 64 px. A CPU needs shortened epochs and fewer test images, which are drawn once, as many of each class; both are
@@ -65,7 +65,8 @@ def table(results: Results) -> str:
         f" torch {about['versions']['torch']}. {about['date']}. Script: `benchmarks/evaluation.py`.",
         f"Imagenette, 64 px, {about['test_images']} test images; protocol `hard-small` **scaled** to"
         f" {about['epochs_scale']:g} of its epochs, so these are no results to compare with others'. Mean ± sd over"
-        f" {about['repeats']} training seeds on one draw of images.",
+        f" {about['repeats']} training seeds on one draw of images. Forward passes in {about['dtype']}"
+        f"{', compiled' * about['compile']}.",
         "",
         "| network | IPC | epochs | last % | best % | looks | best - last, points | largest | seconds a run |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -87,6 +88,8 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=100)
     parser.add_argument("--test-images", type=int, default=1000, help="all when there are no more")
+    parser.add_argument("--dtype", default="fp32", help="bf16: autocast")
+    parser.add_argument("--compile", action="store_true", help="torch.compile of the networks")
     parser.add_argument("--work", type=Path, default=Path("runs/evaluation"))
     parser.add_argument("--table", action="store_true", help="only rewrite the table")
     arguments = parser.parse_args()
@@ -94,6 +97,7 @@ if __name__ == "__main__":
     some = arguments.test_images // len(held.class_names)
     held = held.select(some, 0) if some < min(held.counts) else held
     asked = {"epochs_scale": arguments.epochs_scale, "repeats": arguments.repeats, "evaluations": arguments.evaluations}
+    asked |= {"dtype": arguments.dtype, "compile": arguments.compile}
     kept = Results("evaluation", protocol="hard-small", test_images=sum(held.counts), **asked)
     if not arguments.table:
         settings = EvaluationConfig(protocol="hard-small", **asked)
