@@ -87,7 +87,7 @@ def variants(probe: Probe, order: list[int], shuffled: list[int]) -> Iterator[tu
                 key = f"images | {kind}, {name} noise | {size}"
                 yield key, lambda c=chosen, s=size, b=balanced: probe.gradient(of(c[:s], b))
     x_0 = latents[order[:96]]
-    for spacing in (0, 40, 80, 160, 320):
+    for spacing in (0, 40, 80, 100, 160, 320):
         kept = Reference(
             probe.job.backbone,
             replace(reference.source, keys=keys_in(reference, probe.label, order[:96])),

@@ -7,7 +7,7 @@ each measured in docs/guidance.md against the mean over the noise, which is what
 * balanced noise: the second half of a class's rows has the first half's noise with its sign turned round (antithetic),
   and the first half's are orthogonal to each other. 96 support points noised so come nearer to the mean than the whole
   class with independent noise;
-* anchors: a row keeps its noise at all steps, so its features change smoothly with t; they are computed about every 80
+* anchors: a row keeps its noise at all steps, so its features change smoothly with t; they are computed about every 100
   timesteps and in between taken on the straight line;
 * half precision, kept on disk or not: a cache never changes a bit.
 """

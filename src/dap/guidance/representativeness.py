@@ -76,7 +76,7 @@ class Representativeness:
     interval: tuple[float, float] = (0.0, 1.0)
     reference: str = "class"
     reference_size: int | str | None = None
-    reference_spacing: int = 80
+    reference_spacing: int = 100
 
     def __post_init__(self) -> None:
         check_kernel_name(self.kernel)
