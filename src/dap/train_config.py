@@ -20,6 +20,8 @@ class TrainConfig:
     flip          mirror images at random: not for digits or text
     cfg_scale     recommended scale, recorded with the checkpoint
     tap           recommended tap of the guidance, likewise; None: block 0.28 x depth
+    dtype         fp32, or bf16 autocast; None: bf16 on a GPU, fp32 on a CPU
+    compile       torch.compile of the blocks
     """
 
     steps: int = 10_000
@@ -42,6 +44,8 @@ class TrainConfig:
     sample_every: int = 1000
     cfg_scale: float = 1.0
     tap: str | None = None
+    dtype: str | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "width", "depth", "heads", "save_every", "sample_every"):
@@ -54,6 +58,8 @@ class TrainConfig:
             self.schedule in ("cosine", "constant"),
             f"train.schedule is {self.schedule!r}; use 'cosine' or 'constant'",
         )
+        known = (None, "fp32", "bf16")
+        require(self.dtype in known, f"train.dtype is {self.dtype!r}; use 'fp32' or 'bf16', or leave it out")
         require(0 <= self.label_dropout < 1, f"train.label_dropout is {self.label_dropout}; use 0 to below 1")
         require(0 <= self.ema < 1, f"train.ema is {self.ema}; use 0 to below 1")
         require(self.rate > 0 and self.clip > 0, "train.rate and train.clip must be above 0")

@@ -399,6 +399,32 @@ def test_it_saves_and_samples_at_the_very_steps_that_were_asked_for(tmp_path: Pa
     assert [path.stem for path in samples] == ["0000006", "0000012", "0000016"]
 
 
+def test_bf16_trains_about_as_well_and_not_alike(tmp_path: Path, trained: tuple[Path, list[Progress]]) -> None:
+    out = tmp_path / "bf16"
+    losses = [p.loss for p in finish(out, replace(TINY, dtype="bf16"))]
+    whole = [p.loss for p in trained[1]]
+    assert losses != whole
+    assert losses == pytest.approx(whole, rel=0.05)
+    assert (out / WEIGHTS).stat().st_size == (trained[0] / WEIGHTS).stat().st_size  # the weights stay float32
+
+
+def test_compiled_blocks_train_as_plain_ones(
+    tmp_path: Path, trained: tuple[Path, list[Progress]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, seen = torch.compile, []
+
+    def interpreted(forward: Any, **_: Any) -> Any:
+        seen.append(forward)
+        return compiled(forward, backend="eager")
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", interpreted)
+    finish(tmp_path / "out", replace(TINY, compile=True, sample_every=20))
+    torch.compiler.reset()
+    assert len(seen) == 1 + TINY.depth  # one on trial
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == (trained[0] / WEIGHTS).read_bytes()
+
+
 def test_images_that_differ_in_size_ask_for_a_training_size(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         (tmp_path / "mine" / name).mkdir(parents=True)

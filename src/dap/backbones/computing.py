@@ -48,7 +48,7 @@ class Computing:
                 torch.compile(_try_compiled)(torch.ones(4, device=self.device))
             except Exception as error:  # a compiler may be missing in many ways
                 raise ConfigError(
-                    f"backbone.compile cannot work on {self.device} here ({_first_line(error)}); leave --compile out"
+                    f"torch.compile cannot work on {self.device} here ({_first_line(error)}); leave --compile out"
                 ) from None
         return self
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from dap.backbones.computing import Computing, compile_blocks
 from dap.config import TrainConfig
 from dap.errors import SamplingError
 
@@ -62,6 +63,10 @@ class Trainer:
         self.x_0, self.labels = x_0.to(self.device), labels.to(self.device)
         self.alpha_bar = alpha_bar.to(self.device)
         self.null = int(model.config.num_embeds_ada_norm)
+        self.bf16 = config.dtype == "bf16" or (config.dtype is None and self.device.type == "cuda")
+        Computing(dtype="bf16" if self.bf16 else "fp32", device=device, compile=config.compile).checked()
+        if config.compile:
+            compile_blocks(self.model.transformer_blocks)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
@@ -72,7 +77,7 @@ class Trainer:
         x_0, labels, t, noise = self._batch()
         alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
         x_t = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * noise
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             out = self.model(x_t, timestep=t, class_labels=labels).sample[:, : x_0.shape[1]]
         loss = mse_loss(out.float(), noise)
         for group in self.optimiser.param_groups:
