@@ -18,7 +18,7 @@ class Results:
 
     def __init__(self, name: str, **about: Any) -> None:
         self.path = RESULTS / f"{name}.json"
-        self.record: dict[str, Any] = {"script": f"benchmarks/{name}.py", **about, "rows": {}}
+        self.record: dict[str, Any] = {"script": f"benchmarks/{name.partition('_')[0]}.py", **about, "rows": {}}
         here = {"machine": machine(), "versions": versions(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
         if self.path.exists():
             there = json.loads(self.path.read_text())

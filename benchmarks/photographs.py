@@ -1,0 +1,259 @@
+"""What guidance is worth on photographs: a backbone trained here, choices on a validation part, then the test data.
+
+    python benchmarks/photographs.py SETTING --data PARQUET_FOLDER [--work DIR] [--stage NAME ...] [--device cpu]
+
+SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, shortened evaluations, marked scaled)
+backbone  `dap train` with configs/train_*.toml on the training split
+choose    IPC 10, generation seed 100: gammas, strengths and variants, distilled from nine tenths of the training
+          split and judged on the last tenth; nothing is ever chosen on test data
+sets      every method at every IPC and generation seed
+worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
+metrics   representativeness, diversity, coverage, near-copies
+cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
+
+Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. Results:
+results/photographs_SETTING.json; `photograph_tables.py` writes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dap.baselines import SELECTIONS
+from dap.config import Config, EvaluationConfig, load_config
+from dap.data import Source, open_dataset, split_validation
+from dap.distillation import open_job
+from dap.evaluation import evaluate
+from dap.metrics import measure
+from dap.metrics_config import MetricsConfig
+from dap.train import train
+from record import Results
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+REAL = ("random", "herding", "kmeans")
+GUIDED: dict[str, dict[str, Any]] = {
+    "dap": {"name": "dap"},
+    "auto, repulsion 1": {"name": "dap", "reference": "class"},
+    "auto, clusters, repulsion 0": {"name": "dap", "repulsion": 0.0},
+    "auto, RBF-MMD": {"name": "dap", "reference": "class", "kernel": "rbf", "power": 2},
+}
+GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3), (0.03, 0.1, 0.3)
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "unguided": {"name": "none"},
+    **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
+    **{f"strength {s:g}, repulsion 1": {"name": "dap", "reference": "class", "strength": s} for s in STRENGTHS},
+    "strength 0.3, repulsion 0": {"name": "dap", "reference": "class", "strength": 0.3, "repulsion": 0.0},
+    **GUIDED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them."""
+
+    recipe: str
+    size: int
+    ipcs: tuple[int, ...] = (1, 10, 50)
+    seeds: int = 3
+    networks: dict[str, float]
+    test_images: int | None = None
+    evaluations: int | None = None
+
+
+FULL = {"resnetap-10": 1.0, "resnet-18": 1.0}
+SETTINGS = {
+    "imagenette-gpu": Setting(recipe="train_imagenette_gpu", size=64, networks={"convnet-4": 1.0, **FULL}),
+    "cifar10-gpu": Setting(recipe="train_cifar10_gpu", size=32, networks={"convnet-3": 1.0, **FULL}),
+    "imagenette-cpu": Setting(
+        recipe="train_imagenette_cpu",
+        size=32,
+        ipcs=(1, 10),
+        networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
+        test_images=1000,
+        evaluations=5,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One setting on one machine, and what it has found so far."""
+
+    setting: Setting
+    data: str
+    work: Path
+    device: str
+    results: Results
+
+    @cached_property
+    def train(self) -> Source:
+        """The training split at the backbone's size."""
+        return open_dataset(f"{self.data}:train", size=self.setting.size)
+
+    @cached_property
+    def test(self) -> Source:
+        """The test images that sets are judged on: the same draw for all."""
+        whole, count = open_dataset(f"{self.data}:test"), self.setting.test_images
+        return whole if count is None else whole.select(count // len(whole.class_names), 0)
+
+    def backbone(self) -> None:
+        """Trains, or goes on; keeps the loss curve, in hundredths of the way."""
+        if "backbone" in self.results:
+            return
+        config = load_config(str(CONFIGS / f"{self.setting.recipe}.toml")).train
+        for p in train(open_dataset(f"{self.data}:train"), self.pipeline, config, device=self.device):
+            print(f"backbone: {p.step} of {p.steps}, loss {p.loss:.4f}, {p.images_per_second:.0f} images/s", flush=True)
+        lines = (self.pipeline / "training" / "loss.csv").read_text().splitlines()[1:]
+        losses, part = [float(line.split(",")[1]) for line in lines], max(1, len(lines) // 100)
+        curve = [sum(losses[i : i + part]) / len(losses[i : i + part]) for i in range(0, len(losses), part)]
+        self.results["backbone"] = {"recipe": self.setting.recipe, "loss": curve}
+
+    @property
+    def pipeline(self) -> Path:
+        """Where the backbone lies."""
+        return self.work / "backbone"
+
+    def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
+        """A distillation."""
+        return load_config(
+            data={"source": source or f"{self.data}:train"},
+            backbone={"name": str(self.pipeline), "device": self.device},
+            guidance=guidance,
+            run={"ipc": ipc, "seed": seed, "reference_cache": str(self.work / "features")},
+        )
+
+    def distilled(self, name: str, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Path:
+        """The set, made or gone on with."""
+        safe = "".join(c if c.isalnum() else "-" for c in name)
+        out = self.work / ("sets" if source is None else "choose") / f"{safe}-ipc{ipc}-seed{seed}"
+        for _ in open_job(self.config(guidance, ipc, seed, source), out).render():
+            pass
+        return out
+
+    def judged(self, what: Source | Path, network: str, test: Source, **more: Any) -> dict[str, Any]:
+        """Last and best accuracy of one training."""
+        config = EvaluationConfig(
+            networks=(network,),
+            repeats=1,
+            epochs_scale=self.setting.networks[network],
+            evaluations=self.setting.evaluations,
+            dtype="bf16",
+            compile=True,
+        )
+        found = evaluate([what], test, config=config, cache=self.work / "cells", device=self.device, **more)
+        row = found["results"][-1]
+        return {key: row[key]["values"][0] for key in ("last", "best")} | {"seconds": row["seconds"]}
+
+    def choose(self) -> None:
+        """Every candidate once, without the test data."""
+        fit, held = split_validation(self.train, 0.1)
+        folder = self.work / "fit"
+        if not folder.exists():
+            write(fit, folder)
+        network = next(iter(self.setting.networks))
+        for name, guidance in CANDIDATES.items():
+            if (key := f"choose | {name}") not in self.results:
+                out = self.distilled(name, guidance, 10, 100, str(folder))
+                self.results[key] = self.judged(out, network, held)
+                print(key, self.results[key], flush=True)
+
+    def methods(self) -> dict[str, dict[str, Any]]:
+        """What is compared: unguided, dap-paper with the gamma that was best on the validation part, and ours."""
+        worth = {gamma: self.results[f"choose | dap-paper, gamma {gamma:g}"]["last"] for gamma in GAMMAS}
+        gamma = max(worth, key=lambda g: worth[g])
+        return {"unguided": {"name": "none"}, "dap-paper": {"name": "dap-paper", "gamma": gamma}, **GUIDED}
+
+    def all_sets(self) -> Iterator[tuple[str, Source | Path]]:
+        """("method | IPC | seed", the set)."""
+        for seed in range(self.setting.seeds):
+            for ipc in self.setting.ipcs:
+                for name in REAL:
+                    if seed == 0 or name != "herding":  # which draws nothing
+                        real = SELECTIONS[name](self.train, ipc, seed)
+                        yield f"{name} | {ipc} | {seed}", replace(real, name=f"{name} {seed}")
+                for name, guidance in self.methods().items():
+                    yield f"{name} | {ipc} | {seed}", self.distilled(name, guidance, ipc, seed)
+
+    def sets(self) -> None:
+        """Makes them all."""
+        for key, _ in self.all_sets():
+            print("set", key, flush=True)
+
+    def worth(self) -> None:
+        """Every set to every network, the first network first; then all real images."""
+        for network in self.setting.networks:
+            for name, what in self.all_sets():
+                if (key := f"worth | {network} | {name}") not in self.results:
+                    self.results[key] = self.judged(what, network, self.test)
+                    print(key, self.results[key], flush=True)
+            if (key := f"worth | {network} | full | all | 0") not in self.results:
+                some = self.train.select(1, 0)
+                self.results[key] = self.judged(some, network, self.test, real=self.train, baselines=["full"])
+
+    def metrics(self) -> None:
+        """Every set at the backbone's tap, against up to 500 real images a class."""
+        table = {"name": str(self.pipeline), "device": self.device}
+        config = MetricsConfig(points=0, reference_size=min(500, *self.train.counts))
+        missing = {
+            f"metrics | {name}": what for name, what in self.all_sets() if f"metrics | {name}" not in self.results
+        }
+        if missing:
+            found = measure(list(missing.values()), self.train, backbone=table, config=config, device=self.device)
+            for key, row in zip(missing, found["sets"], strict=True):
+                parts = ("representativeness", "diversity", "coverage", "near_copies", "yardstick")
+                self.results[key] = {part: row[part] for part in parts}
+
+    def cost(self) -> None:
+        """Three pairs a case; reading and encoding the real images included, choosing support points apart."""
+        for name, warm in (("dap", False), ("dap", True), ("dap-paper", False)):
+            if (key := f"cost | {name}, {'warm' if warm else 'cold'}") not in self.results:
+                rows = [[self.seconds("unguided", warm), self.seconds(name, warm)] for _ in range(3)]
+                self.results[key] = {"pairs": rows, "ratios": [b / a for a, b in rows]}
+                print(key, self.results[key], flush=True)
+
+    def seconds(self, name: str, warm: bool) -> float:
+        """Sampling IPC 10 of all classes, nothing written."""
+        config = self.config(self.methods()[name], 10, 0)
+        if not warm:
+            config = replace(config, run=replace(config.run, reference_cache=None))
+        job = open_job(config, self.work / "never-written")
+        began = time.perf_counter()
+        for chunk in job.chunks:
+            for _ in job.sample(chunk):
+                pass
+        return time.perf_counter() - began
+
+
+def write(source: Source, folder: Path) -> None:
+    """Class folders of PNG files, complete or not there."""
+    making = folder.with_name(folder.name + ".part")
+    for label, name in enumerate(source.class_names):
+        (making / name).mkdir(parents=True, exist_ok=True)
+        for i in range(source.counts[label]):
+            pixels = source.images(label, [i])[0].permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(making / name / f"{i:05d}.png")
+    making.rename(folder)
+
+
+if __name__ == "__main__":
+    stages = ("backbone", "choose", "sets", "worth", "metrics", "cost")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting", choices=SETTINGS)
+    parser.add_argument("--data", required=True, help="parquet folder with train and test")
+    parser.add_argument("--work", type=Path, help="default: runs/photographs/SETTING")
+    parser.add_argument("--stage", action="append", choices=stages)
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args()
+    place = given.work or Path("runs/photographs") / given.setting
+    kept = Results(f"photographs_{given.setting}", setting=given.setting)
+    bench = Bench(setting=SETTINGS[given.setting], data=given.data, work=place, device=given.device, results=kept)
+    for stage in given.stage or stages:
+        getattr(bench, stage)()
