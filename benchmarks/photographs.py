@@ -28,7 +28,7 @@ from typing import Any
 from PIL import Image
 
 from dap.baselines import SELECTIONS
-from dap.config import Config, EvaluationConfig, load_config
+from dap.config import Config, EvaluationConfig, as_record, load_config
 from dap.data import Source, open_dataset, split_validation
 from dap.distillation import open_job
 from dap.evaluation import evaluate
@@ -253,7 +253,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     place = given.work or Path("runs/photographs") / given.setting
-    kept = Results(f"photographs_{given.setting}", setting=given.setting)
+    kept = Results(f"photographs_{given.setting}", setting=as_record(SETTINGS[given.setting]))
     bench = Bench(setting=SETTINGS[given.setting], data=given.data, work=place, device=given.device, results=kept)
     for stage in given.stage or stages:
         getattr(bench, stage)()

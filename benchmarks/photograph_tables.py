@@ -1,0 +1,179 @@
+"""Tables, curves and sheets of what `photographs.py` measured.
+
+    python benchmarks/photograph_tables.py SETTING [--work DIR]
+
+results/photographs_SETTING.md and .csv: accuracies, paired differences, what was chosen on the validation part, metrics,
+cost; with --work also docs/photographs_SETTING.png, ten images a class of four methods, and the backbone's loss curve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dap.disk import write_whole
+from record import RESULTS, mean_and_error
+
+NAMES = {"random": "random real", "herding": "herding, real", "kmeans": "k-means-nearest real"}
+ORDER = (*NAMES, "unguided", "dap-paper", "auto, repulsion 1", "auto, clusters, repulsion 0", "auto, RBF-MMD", "dap")
+METRICS = {
+    "energy distance": ("representativeness", "energy_distance"),
+    "mean distance": ("representativeness", "mean_distance"),
+    "Vendi score": ("diversity", "vendi"),
+    "coverage": ("coverage",),
+    "near-copies": ("near_copies",),
+}
+
+
+def values(rows: dict[str, Any], start: str, pick: str) -> dict[int, float]:
+    """seed -> number, of the rows "start | seed"."""
+    return {int(k.rpartition(" | ")[2]): 100 * row[pick] for k, row in rows.items() if k.rpartition(" | ")[0] == start}
+
+
+def cell(found: dict[int, float]) -> str:
+    """Mean ± standard error over generation seeds."""
+    if not found:
+        return ""
+    mean, error = mean_and_error(list(found.values()))
+    return f"{mean:.1f}" + ("" if error is None else f" ± {error:.1f}")
+
+
+def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
+    """Last accuracy (best in brackets) by method and IPC, and ours minus each other, seed by seed."""
+    rows, ipcs = about["rows"], about["setting"]["ipcs"]
+    share = about["setting"]["networks"][network]
+    yield f"## {network}" + (f", **scaled** {share:g}" if share != 1 else "")
+    yield ""
+    heads = [f"IPC {ipc}" for ipc in ipcs] + [f"`dap` minus it, IPC {ipc}" for ipc in ipcs]
+    yield "| method | " + " | ".join(heads) + " |"
+    yield "|---|" + "--:|" * 2 * len(ipcs)
+    for method in ORDER:
+        cells, differences = [], []
+        for ipc in ipcs:
+            mine, theirs = (values(rows, f"worth | {network} | {name} | {ipc}", "last") for name in ("dap", method))
+            best = values(rows, f"worth | {network} | {method} | {ipc}", "best")
+            cells.append(f"{cell(theirs)} ({cell(best).partition(' ')[0]})" if theirs else "")
+            both = [mine[s] - theirs.get(s, theirs.get(0, 0.0)) for s in mine] if theirs and method != "dap" else []
+            mean, error = mean_and_error(both) if both else (0.0, None)
+            differences.append("" if not both else f"{mean:+.1f}" + ("" if error is None else f" ± {error:.1f}"))
+        if any(cells):
+            yield f"| {NAMES.get(method, method)} | " + " | ".join(cells + differences) + " |"
+    whole = values(rows, f"worth | {network} | full | all", "last")
+    if whole:
+        yield f"| all real images | {cell(whole)} | " + " | ".join([""] * (2 * len(ipcs) - 1)) + " |"
+    yield ""
+
+
+def metrics(about: dict[str, Any]) -> Iterator[str]:
+    """Means over seeds, the largest IPC that was measured."""
+    rows, ipc = about["rows"], max(about["setting"]["ipcs"])
+    yield f"## Metrics at the backbone's tap, IPC {ipc}"
+    yield ""
+    yield "| method | " + " | ".join(METRICS) + " |"
+    yield "|---|" + "--:|" * len(METRICS)
+    for method in ORDER:
+        found = [row for key, row in rows.items() if key.startswith(f"metrics | {method} | {ipc} | ")]
+        cells = []
+        for path in METRICS.values():
+            numbers = [number_at(row, path) for row in found]
+            cells.append(f"{sum(numbers) / len(numbers):.3g}" if numbers else "")
+        if found:
+            yield f"| {NAMES.get(method, method)} | " + " | ".join(cells) + " |"
+    yield ""
+
+
+def number_at(row: dict[str, Any], path: tuple[str, ...]) -> float:
+    """The mean over classes of one metric in a set's record."""
+    for step in path:
+        row = row[step]
+    return float(row["mean"])
+
+
+def table(about: dict[str, Any]) -> str:
+    """Markdown."""
+    setting, machine, rows = about["setting"], about["machine"], about["rows"]
+    judged = setting["test_images"] or "all"
+    lines = [
+        f"# Photographs, {about['name']}: {setting['size']} px",
+        "",
+        f"Machine: {machine['processor']}, {machine['cores']} cores, GPU {machine['gpu']}. torch"
+        f" {about['versions']['torch']}. {about['date']}. Scripts: `benchmarks/photographs.py`,"
+        f" `photograph_tables.py`. `hard-small`, {judged} test images, one training a set, {setting['seeds']} generation"
+        " seeds: mean of the last accuracy in per cent ± standard error (mean of the best in brackets); then `dap` minus"
+        " the method, seed by seed.",
+        "",
+    ]
+    for network in setting["networks"]:
+        if any(key.startswith(f"worth | {network} | ") for key in rows):
+            lines += accuracy(about, network)
+    chosen = {key.partition(" | ")[2]: row for key, row in rows.items() if key.startswith("choose | ")}
+    if chosen:
+        lines += ["## Chosen on the validation part: IPC 10, one set and one training each", ""]
+        lines += ["| candidate | last, % |", "|---|--:|"]
+        lines += [*(f"| {name} | {100 * row['last']:.1f} |" for name, row in chosen.items()), ""]
+    if any(key.startswith("metrics | ") for key in rows):
+        lines += metrics(about)
+    costs = {key.partition(" | ")[2]: row for key, row in rows.items() if key.startswith("cost | ")}
+    if costs:
+        lines += ["## Cost: guided / unguided sampling, IPC 10", "", "| what | ratios |", "|---|---|"]
+        lines += [f"| {name} | {', '.join(f'{r:.2f}' for r in row['ratios'])} |" for name, row in costs.items()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def spreadsheet(about: dict[str, Any]) -> str:
+    """CSV: every training on a line of its own."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["network", "method", "ipc", "seed", "last", "best"])
+    for key, row in about["rows"].items():
+        if key.startswith("worth | "):
+            writer.writerow([*key.split(" | ")[1:], row["last"], row["best"]])
+    return out.getvalue()
+
+
+def sheet(work: Path, out: Path, images: int = 10) -> None:
+    """Rows of the first classes: unguided, dap-paper and dap, seed 0, one band each."""
+    import torch
+
+    from dap.data import open_dataset
+    from dap.pictures import grid, save_png
+
+    bands = []
+    for method in ("unguided", "dap-paper", "dap"):
+        source = open_dataset(str(work / "sets" / f"{method}-ipc10-seed0"))
+        bands += [source.images(label, range(images)) for label in range(4)]
+    save_png(grid(torch.cat(bands), images, scale=1), out)
+
+
+def loss_curve(about: dict[str, Any], out: Path) -> None:
+    """Training loss against the share of the way."""
+    from dap.reporting.drawing import COLOURS, drawn
+    from dap.reporting.drawing import sheet as paper
+
+    losses = about["rows"]["backbone"]["loss"]
+    with paper(4.8, 2.6) as figure:
+        axis = figure.subplots()
+        axis.plot([100 * (i + 1) / len(losses) for i in range(len(losses))], losses, color=COLOURS[0])
+        axis.set(xlabel="steps, %", ylabel="noise loss", yscale="log")
+    write_whole(out, drawn(figure, "loss", "", "", "").png)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting")
+    parser.add_argument("--work", type=Path)
+    given = parser.parse_args()
+    path = RESULTS / f"photographs_{given.setting}.json"
+    record = json.loads(path.read_text()) | {"name": given.setting}
+    write_whole(path.with_suffix(".md"), table(record).encode())
+    write_whole(path.with_suffix(".csv"), spreadsheet(record).encode())
+    if given.work:
+        docs = Path(__file__).parent.parent / "docs"
+        sheet(given.work, docs / f"photographs_{given.setting}.png")
+        loss_curve(record, docs / f"photographs_{given.setting}_loss.png")
+    print(table(record))
