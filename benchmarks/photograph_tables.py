@@ -2,8 +2,8 @@
 
     python benchmarks/photograph_tables.py SETTING [--work DIR]
 
-results/photographs_SETTING.md and .csv: accuracies, paired differences, what was chosen on the validation part, metrics,
-cost; with --work also docs/photographs_SETTING.png, ten images a class of four methods, and the backbone's loss curve.
+results/photographs_SETTING.md and .csv: accuracies, paired differences, choices on the validation part, metrics, cost;
+with --work also docs/photographs_SETTING.png, ten images a class of four methods, and the backbone's loss curve.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def table(about: dict[str, Any]) -> str:
         "",
         f"Machine: {machine['processor']}, {machine['cores']} cores, GPU {machine['gpu']}. torch"
         f" {about['versions']['torch']}. {about['date']}. Scripts: `benchmarks/photographs.py`,"
-        f" `photograph_tables.py`. `hard-small`, {judged} test images, one training a set, {setting['seeds']} generation"
-        " seeds: mean of the last accuracy in per cent ± standard error (mean of the best in brackets); then `dap` minus"
-        " the method, seed by seed.",
+        f" `photograph_tables.py`. `hard-small`, {judged} test images, one training a set, {setting['seeds']}"
+        " generation seeds: mean of the last accuracy in per cent ± standard error (mean of the best in brackets); then"
+        " `dap` minus the method, seed by seed.",
         "",
     ]
     for network in setting["networks"]:
