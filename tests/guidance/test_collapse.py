@@ -1,4 +1,4 @@
-"""The recommended guidance does not collapse a class on the real backbone; a pull of each image alone, strong enough, does."""
+"""The preset does not collapse a class on the real backbone; a pull of each image alone, strong enough, does."""
 
 from pathlib import Path
 from typing import Any
