@@ -13,7 +13,9 @@ from evaluation_sets import NAMES, QUICK, distilled, folder, quick
 from dap.baselines import random_subset
 from dap.config import EvaluationConfig
 from dap.data import open_dataset
-from dap.evaluation import evaluate
+from dap.evaluation import evaluate, get_protocol
+from dap.evaluation.sets import Candidate, open_candidate
+from dap.evaluation.table import as_markdown
 from dap.store import Store
 
 
@@ -151,3 +153,24 @@ def test_sets_of_several_generation_seeds_show_both_spreads(tmp_path: Path, real
     assert [row["ipc"] for row in result["results"]] == [2, 2, 3, 2, 3]  # one random baseline an IPC
     written = [json.loads(Path(path).read_text())["results"] for path in result["files"]]
     assert [[row["ipc"] for row in rows] for rows in written] == [[2, 2], [2, 2], [3, 3]]
+
+
+def test_one_method_is_told_from_another_and_not_by_size_seed_or_device(
+    tmp_path: Path, real: Path, held_out: Path
+) -> None:
+    test, protocol = open_dataset(held_out), get_protocol("hard-tiny")
+
+    def made(name: str, **how: Any) -> Candidate:
+        return open_candidate(distilled(tmp_path / name, real, **how), test, protocol)
+
+    one, more, other = made("a"), made("b", ipc=3), made("c", seed=1, device="cuda")
+    assert one.recipe == more.recipe == other.recipe
+    assert (one.family == other.family, one.family == more.family) == (True, False)
+    unlike = [made("d", strength=2.0), made("e", guidance="none"), made("f", guidance="mine.rules:Mine")]
+    assert len({one.recipe, *(each.recipe for each in unlike)}) == 4
+    assert [each.method for each in (one, *unlike)] == ["dap", "dap", "unguided", "mine.rules:Mine"]
+    plain = open_candidate(folder(tmp_path / "p", dict.fromkeys(NAMES, 1)), test, protocol)
+    assert (plain.method, plain.recipe, plain.family) == (None, None, None)
+    table = as_markdown(quick([tmp_path / "a", tmp_path / "b", tmp_path / "e"], held_out))
+    assert "| network | px | IPC | dap | unguided |" in table
+    assert len([line for line in table.splitlines() if line.startswith("| convnet-2w64 | 8 |")]) == 2

@@ -57,20 +57,25 @@ class Candidate:
 
     @property
     def recipe(self) -> str | None:
-        """Equal for sets made in one way, whatever their images per class and seed; None as for `family`."""
-        config = self.record.get("config")
-        if not isinstance(config, dict):
+        """Equal for sets made in one way, whatever their images per class and seed; None as for `family`.
+
+        The micro-batch follows from the images per class, and so may the real images that were looked at.
+        """
+        made, config = self.record.get("determines"), self.record.get("config")
+        if not (isinstance(made, dict) and isinstance(config, dict)):
             return None
-        run = {key: value for key, value in config.get("run", {}).items() if key not in ("seed", "ipc")}
-        return digest({**config, "run": run})
+        how = {key: value for key, value in made.items() if key not in ("data", "run")}
+        return digest([how, config.get("data"), self.record.get("class_names")])
 
     @property
     def method(self) -> str | None:
-        """The guidance that a distilled dataset was made with, or the baseline's name; None for other folders."""
+        """How a distilled dataset was guided ("unguided": not at all), or the baseline's name; None for other folders."""
         if self.origin is not None:
             return self.name
-        guidance = self.record.get("config", {}).get("guidance", {})
-        return guidance.get("name") if isinstance(guidance, dict) else None
+        config = self.record.get("config")
+        guidance = config.get("guidance") if isinstance(config, dict) else None
+        name = guidance.get("preset") or guidance.get("name") if isinstance(guidance, dict) else None
+        return "unguided" if name == "none" else name
 
     def serves(self, other: Candidate) -> bool:
         """Whether this is a baseline that `other` is to be compared with."""
