@@ -57,6 +57,7 @@ def distilled(
     }
     determines = {"data": {"images": f"{ipc}"}, "backbone": {"weights": "w"}, "guidance": chosen, "run": run}
     facts = {"digest": f"{seed:016x}", "determines": determines, "config": settings, "class_names": list(names)}
+    facts |= {"real_images": {"counts": [30 + label for label in range(len(names))]}}
     store = Store.create(path, facts, chunks, micro_batch=4)
     for chunk in chunks:
         images = [picture(NAMES.index(names[u.label]), u.seed % 997).transpose(2, 0, 1)[:1] for u in chunk.units]

@@ -204,11 +204,11 @@ def test_students_and_teacher_see_the_same_part_of_test_images(
     ("changed", "error", "says"),
     [
         ({"networks": ("convnet-2w64", "timm:no_such_net")}, ConfigError, "no_such_net"),
-        ({"dtype": "bf16"}, ConfigError, "need a CUDA GPU"),
+        ({"dtype": "bf16"}, ConfigError, "--dtype bf16 needs a CUDA GPU, this is cpu; leave it out"),
         ({"teacher": None}, ConfigError, "needs a teacher"),
         ({"teacher": "nowhere"}, DataError, "there is no teacher 'nowhere'"),
         ({"protocol": "hard-tiny"}, ConfigError, "has hard labels"),
-        ({"protocol": "hard-tiny", "teacher": None, "compile": True}, ConfigError, "need a CUDA GPU"),
+        ({"protocol": "hard-tiny", "teacher": None, "compile": True}, ConfigError, "--compile needs a CUDA GPU"),
     ],
 )
 def test_all_that_can_be_refused_is_refused_before_any_training(

@@ -116,7 +116,8 @@ def check_computing(device: torch.device, *, bf16: bool, compiled: bool) -> None
     """Raise ConfigError for what only a GPU does."""
     asked = [flag for flag, on in (("--dtype bf16", bf16), ("--compile", compiled)) if on]
     if asked and device.type != "cuda":
-        raise ConfigError(f"{' and '.join(asked)} need a CUDA GPU, this is {device.type}; leave them out")
+        needs, them = ("needs", "it") if len(asked) == 1 else ("need", "them")
+        raise ConfigError(f"{' and '.join(asked)} {needs} a CUDA GPU, this is {device.type}; leave {them} out")
 
 
 def _optimiser(network: nn.Module, protocol: Protocol, plan: Plan) -> torch.optim.Optimizer:
