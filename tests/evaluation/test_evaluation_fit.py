@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from dap.errors import DataError
-from dap.evaluation import Fit, Labelled, Plan, Protocol, build_network, fit, get_protocol
+from dap.evaluation import Fit, Labelled, Plan, Protocol, build_network, fit, get_protocol, training
 from dap.evaluation.training import evaluate_network
 
 TINY = get_protocol("hard-tiny")
@@ -171,3 +172,41 @@ def test_bad_tensors_are_named() -> None:
 
 def _plan() -> Plan:
     return TINY.plan(classes=3, images=6, ipc=2)
+
+
+def test_bf16_and_compilation_reach_every_forward_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused on a CPU; here its own autocast, and a compiler that only watches, stand for a GPU's."""
+    monkeypatch.setattr(training, "check_computing", lambda *given, **how: None)
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    def watching(network: nn.Module) -> Any:
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = network(x)
+            seen.append((network.training, out.dtype))
+            return out
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", watching)
+    losses: list[torch.dtype] = []
+    loss_of = training.loss_of
+    monkeypatch.setattr(training, "loss_of", lambda *of: losses.append(of[1].dtype) or loss_of(*of))
+    got = run(scale=0.3, bf16=True, compiled=True)
+    assert got.last > 0.9
+    assert seen.count((True, torch.bfloat16)) == len(losses) == got.steps == 90
+    assert seen.count((False, torch.bfloat16)) == got.evaluations
+    assert len(seen) == got.steps + got.evaluations
+    assert set(losses) == {torch.float32}
+    seen.clear()
+    assert same(run(compiled=True), run())
+    assert {dtype for _, dtype in seen} == {torch.float32}
+
+
+def test_what_bf16_and_compilation_leave_to_resume_from_are_plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "check_computing", lambda *given, **how: None)
+    monkeypatch.setattr(torch, "compile", lambda network: nn.Sequential(network))
+    make = partial(build_network, "convnet-2w64", 3, size=8)
+    one = training.Training(make, TINY, _plan(), 0, torch.device("cpu"), bf16=True, compiled=True)
+    state = one.state()["network"]
+    assert state.keys() == make().state_dict().keys()
+    assert {value.dtype for value in state.values()} == {torch.float32}
