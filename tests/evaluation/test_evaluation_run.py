@@ -194,3 +194,9 @@ def test_real_counts_follow_the_test_datas_order(tmp_path: Path, real: Path, hel
     names = ("plum", "apple", "pear")
     row, *_ = quick([distilled(tmp_path / "d", real, names=names)], held_out)["results"]
     assert (row["counts"], row["real_counts"]) == ([2, 2, 2], [31, 32, 30])
+
+
+def test_a_set_that_is_named_twice_is_one_set(tmp_path: Path, real: Path, held_out: Path) -> None:
+    out = distilled(tmp_path / "d", real)
+    result = quick([out, str(out), tmp_path / "x" / ".." / "d"], held_out)
+    assert len(result["results"]) == len(result["files"]) == 1

@@ -185,7 +185,9 @@ def _judges(
 
 
 def _open_sets(sets: Sequence[Source | str | Path], test: Source, protocol: Protocol) -> list[Candidate]:
-    candidates = [open_candidate(given, test, protocol) for given in sets]
+    """Each once, however often it was named: twice in one cell of a table it would make a spread of zero."""
+    once = {id(given) if isinstance(given, Source) else Path(given).expanduser().resolve(): given for given in sets}
+    candidates = [open_candidate(given, test, protocol) for given in once.values()]
     for candidate in candidates:
         if candidate.directory is not None:
             prepare(candidate.directory / "evaluation" / "cells")
