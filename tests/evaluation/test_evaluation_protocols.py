@@ -86,7 +86,7 @@ def test_hard_small_is_hard_adamw_at_the_images_own_size() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 @pytest.mark.parametrize(("images", "ipc"), [(10, 1), (100, 10), (1000, 100), (1437, None)])
-@pytest.mark.parametrize("scale", [1.0, 0.2, 0.0001])
+@pytest.mark.parametrize("scale", [1.0, 0.2, 0.0777, 0.0001])  # 233 epochs: no whole number of looks
 def test_evaluations_are_spread_and_end_with_the_last_step(protocol, images, ipc, scale) -> None:  # type: ignore[no-untyped-def]
     plan = protocol.plan(classes=10, images=images, ipc=ipc, scale=scale)
     after = [step for step in range(plan.steps) if plan.evaluates_after(step)]
