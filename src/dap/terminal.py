@@ -128,8 +128,8 @@ def known_failures() -> Iterator[None]:
         if not out_of_memory(error) or os.environ.get("DAP_DEBUG") == "1":
             raise
         print(
-            "dap: out of memory; lower --set run.micro_batch, guidance.reference_size (dap distill) or train.batch "
-            "(dap train), or use another --device",
+            "dap: out of memory; lower --set run.micro_batch, guidance.reference_size (dap distill), train.batch "
+            "(dap train), or the batch of a --protocol of your own (dap evaluate), or use another --device",
             file=sys.stderr,
         )
         raise typer.Exit(FAILED) from None

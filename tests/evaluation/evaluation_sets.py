@@ -36,16 +36,28 @@ def folder(path: Path, counts: dict[str, int], seed: int = 0, size: int = 8, col
 
 
 def distilled(
-    path: Path, source: Path, ipc: int = 2, seed: int = 0, names: tuple[str, ...] = NAMES, guidance: str = "dap"
+    path: Path,
+    source: Path,
+    ipc: int = 2,
+    seed: int = 0,
+    names: tuple[str, ...] = NAMES,
+    guidance: str = "dap",
+    strength: float = 1.0,
+    device: str = "cpu",
 ) -> Path:
     """A finished distilled dataset of real pictures, as `dap distill` would leave it."""
     chunks = plan_chunks(names, ipc, seed, chunk=100, whole_classes=True)
+    run = {"seed": seed, "micro_batch": ipc * len(names)}
+    chosen = {"name": "none" if guidance == "none" else f"dap.guidance:{guidance}", "strength": strength}
     settings = {
         "data": {"source": str(source), "split": None, "subset": None},
-        "guidance": {"name": guidance},
-        "run": {"ipc": ipc, "seed": seed},
+        "backbone": {"device": device},
+        "guidance": {"preset": guidance, **chosen},
+        "run": {**run, "ipc": ipc, "chunk": 50},
     }
-    facts = {"digest": f"{seed:016x}", "determines": {"seed": seed}, "config": settings, "class_names": list(names)}
+    determines = {"data": {"images": f"{ipc}"}, "backbone": {"weights": "w"}, "guidance": chosen, "run": run}
+    facts = {"digest": f"{seed:016x}", "determines": determines, "config": settings, "class_names": list(names)}
+    facts |= {"real_images": {"counts": [30 + label for label in range(len(names))]}}
     store = Store.create(path, facts, chunks, micro_batch=4)
     for chunk in chunks:
         images = [picture(NAMES.index(names[u.label]), u.seed % 997).transpose(2, 0, 1)[:1] for u in chunk.units]

@@ -41,6 +41,8 @@ def test_a_matrix_from_the_command_line(tmp_path: Path, real: Path, held_out: Pa
     for said in ("last %", "best %", "looks", "sd between sets", "sd between training seeds", "LRS", "ARS"):
         assert said in first.stdout, said
     assert first.stdout.index("last %") < first.stdout.index("best %")
+    assert first.stderr.startswith(f"reading 2 sets and {held_out}\n")
+    assert first.stderr.splitlines()[-1] == f"next: dap report {sets[0]} {sets[1]}"
     assert "Protocol hard-tiny, scaled by 0.02: not comparable" in first.stdout
     assert "| convnet-3 | 8 | 2 |" in (tmp_path / "t.md").read_text()
     assert (tmp_path / "t.csv").read_text().startswith("network,image_size,ipc,dap last,dap sd,dap best,kmeans last")
@@ -134,7 +136,9 @@ def test_bad_options_are_one_line(words: list[str], says: str, plain: Path, held
 
 
 def test_no_test_data_at_all_is_refused_with_what_to_type(plain: Path) -> None:
-    assert "add --test DATA (or --real DATA --val-fraction 0.1" in one_line(dap(plain, *QUICK))
+    done = dap(plain, *QUICK)
+    assert "add --test DATA (or --real DATA --val-fraction 0.1" in one_line(done)
+    assert done.stderr.startswith("reading 1 set\n")
 
 
 @pytest.mark.parametrize(

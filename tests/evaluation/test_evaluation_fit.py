@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dap.errors import ConfigError, DataError
-from dap.evaluation import Fit, Labelled, Plan, Protocol, build_network, fit, get_protocol
+from dap.evaluation import Fit, Labelled, Plan, Protocol, build_network, fit, get_protocol, training
 from dap.evaluation.training import evaluate_network
 
 TINY = get_protocol("hard-tiny")
@@ -80,32 +80,6 @@ def test_it_learns_what_can_be_learnt() -> None:
     got = run(scale=0.3)
     assert got.last > 0.9
     assert run(scale=0.001).last < 0.9  # a single step does not
-
-
-def test_bf16_computes_in_bf16_and_still_learns() -> None:
-    seen: set[torch.dtype] = set()
-
-    def make() -> nn.Module:
-        network = build_network("convnet-2w64", 3, size=8)
-        network.register_forward_hook(lambda module, given, output: seen.add(output.dtype))
-        return network
-
-    plan = TINY.plan(classes=3, images=24, ipc=8, scale=0.3)
-    options: dict[str, Any] = {"classes": 3, "protocol": TINY, "plan": plan, "seed": 0}
-    assert fit(make, stripes(24), stripes(60, seed=1), **options, bf16=True).last > 0.9
-    assert seen == {torch.bfloat16}
-
-
-def test_a_compiled_network_is_trained_and_judged_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, compiled, calls = run(), torch.compile, []
-
-    def interpreted(network: nn.Module) -> Any:
-        inside = compiled(network, backend="eager")
-        return lambda images: calls.append(torch.is_grad_enabled()) or inside(images)
-
-    monkeypatch.setattr(torch, "compile", interpreted)
-    assert same(run(compiled=True), plain)
-    assert set(calls) == {True, False}
 
 
 def test_what_the_machine_cannot_compute_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,3 +181,41 @@ def test_bad_tensors_are_named() -> None:
 
 def _plan() -> Plan:
     return TINY.plan(classes=3, images=6, ipc=2)
+
+
+def test_bf16_and_compilation_reach_every_forward_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a compiler that only watches."""
+    monkeypatch.setattr(training, "check_computing", lambda *given, **how: None)
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    def watching(network: nn.Module) -> Any:
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = network(x)
+            seen.append((network.training, out.dtype))
+            return out
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", watching)
+    losses: list[torch.dtype] = []
+    loss_of = training.loss_of
+    monkeypatch.setattr(training, "loss_of", lambda *of: losses.append(of[1].dtype) or loss_of(*of))
+    got = run(scale=0.3, bf16=True, compiled=True)
+    assert got.last > 0.9
+    assert seen.count((True, torch.bfloat16)) == len(losses) == got.steps == 90
+    assert seen.count((False, torch.bfloat16)) == got.evaluations
+    assert len(seen) == got.steps + got.evaluations
+    assert set(losses) == {torch.float32}
+    seen.clear()
+    assert same(run(compiled=True), run())
+    assert {dtype for _, dtype in seen} == {torch.float32}
+
+
+def test_what_bf16_and_compilation_leave_to_resume_from_are_plain_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "check_computing", lambda *given, **how: None)
+    monkeypatch.setattr(torch, "compile", lambda network: nn.Sequential(network))
+    make = partial(build_network, "convnet-2w64", 3, size=8)
+    one = training.Training(make, TINY, _plan(), 0, torch.device("cpu"), bf16=True, compiled=True)
+    state = one.state()["network"]
+    assert state.keys() == make().state_dict().keys()
+    assert {value.dtype for value in state.values()} == {torch.float32}

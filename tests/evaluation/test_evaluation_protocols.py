@@ -7,9 +7,13 @@ import math
 from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
+import torch
+from torch import nn
 
 from dap.errors import ConfigError
-from dap.evaluation import PROTOCOLS, get_protocol, network_size
+from dap.evaluation import PROTOCOLS, Labelled, Plan, Protocol, get_protocol, network_size
+from dap.evaluation.batches import hard_batches
+from dap.evaluation.training import Training
 
 EPOCHS = {1: 3000, 2: 2000, 10: 2000, 11: 1500, 50: 1500, 51: 1000, 100: 1000, 200: 1000, 201: 500, 501: 300}
 EPOCHS_100_CLASSES = {1: 2000, 10: 1300, 20: 1000, 50: 1000, 100: 600}
@@ -82,7 +86,7 @@ def test_hard_small_is_hard_adamw_at_the_images_own_size() -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 @pytest.mark.parametrize(("images", "ipc"), [(10, 1), (100, 10), (1000, 100), (1437, None)])
-@pytest.mark.parametrize("scale", [1.0, 0.2, 0.0001])
+@pytest.mark.parametrize("scale", [1.0, 0.2, 0.0777, 0.0001])  # 233 epochs: no whole number of looks
 def test_evaluations_are_spread_and_end_with_the_last_step(protocol, images, ipc, scale) -> None:  # type: ignore[no-untyped-def]
     plan = protocol.plan(classes=10, images=images, ipc=ipc, scale=scale)
     after = [step for step in range(plan.steps) if plan.evaluates_after(step)]
@@ -119,3 +123,73 @@ def test_protocols_are_frozen_printable_and_name_real_networks() -> None:
 def test_an_unknown_protocol_gets_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="unknown protocol 'hard-smal'; did you mean 'hard-small'"):
         get_protocol("hard-smal")
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# size, test crop, shuffle, crop, flip, jitter, lighting, shift, CutMix: all that happens to images, as published
+IMAGES = {
+    "hard-sgd": (224, 1.0, 0, (0.5, 1.0), True, 0.4, 0.1, 0, True),
+    "hard-adamw": (224, 1.0, 0, (0.5, 1.0), True, 0.4, 0.1, 0, True),
+    "hard-small": (None, 1.0, 0, (0.5, 1.0), True, 0.4, 0.0, 0, True),
+    "soft-rded": (224, 0.875, 2, (0.5, 1.0), True, 0.0, 0.0, 0, True),
+    "soft-fkd": (224, 0.875, 0, (0.08, 1.0), True, 0.0, 0.0, 0, True),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_are_treated_as_published(name: str) -> None:
+    p = get_protocol(name)
+    found = (p.size, p.test_crop, p.shuffle, p.crop, p.flip, p.jitter, p.lighting, p.shift, p.cutmix)
+    assert found == IMAGES[name]
+    assert p.normalise == IMAGENET
+    assert p.temperature == (20 if name.startswith("soft") else 1)
+    assert p.labels == {"soft-rded": "online", "soft-fkd": "stored"}.get(name, "hard")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("hard-sgd", torch.optim.SGD, {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}),
+        ("hard-tiny", torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}),
+        ("hard-adamw", torch.optim.AdamW, {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01, "eps": 1e-8}),
+        ("hard-small", torch.optim.AdamW, {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01, "eps": 1e-8}),
+        ("soft-rded", torch.optim.AdamW, {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01, "eps": 1e-8}),
+    ],
+)
+def test_the_optimiser_is_the_published_one(name: str, kind: type, expected: dict[str, object]) -> None:
+    protocol = get_protocol(name)
+    training = _training(protocol, protocol.plan(classes=10, images=100, ipc=10))
+    first, *others = training.optimiser.param_groups
+    assert type(training.optimiser) is kind
+    assert {key: first[key] for key in expected} == expected
+    assert [group["weight_decay"] for group in others] == ([0.0] if name.startswith("soft") else [])
+
+
+@pytest.mark.parametrize("name", ["hard-sgd", "hard-adamw", "soft-rded", "hard-tiny"])
+def test_every_step_is_taken_at_its_own_rate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortened to a handful of epochs on a linear network, so that all falls of the rate are seen."""
+    protocol = replace(get_protocol(name), size=8)
+    plan = protocol.plan(classes=2, images=130, ipc=65, scale={"soft-rded": 0.02, "hard-tiny": 0.05}.get(name, 0.006))
+    training, taken = _training(protocol, plan), []
+    step = training.optimiser.step
+
+    def watched() -> None:
+        taken.append([group["lr"] for group in training.optimiser.param_groups])
+        step()
+
+    monkeypatch.setattr(training.optimiser, "step", watched)
+    images = torch.zeros(130, 3, 8, 8, dtype=torch.uint8)
+    plain = replace(protocol, crop=None, jitter=0.0, shuffle=0, labels="hard", temperature=1.0)
+    training.protocol = plain
+    done = list(training.steps(Labelled(images, torch.arange(130) % 2), hard_batches))
+    assert done == list(range(plan.steps))
+    assert [rates[0] for rates in taken] == [plan.rate_at(at) for at in range(plan.steps)]
+    assert all(len(set(rates)) == 1 for rates in taken)
+    assert len({rates[0] for rates in taken}) >= 3
+
+
+def _training(protocol: Protocol, plan: Plan) -> Training:
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+
+    return Training(make, protocol, plan, 0, torch.device("cpu"))

@@ -13,7 +13,10 @@ from evaluation_sets import NAMES, QUICK, distilled, folder, quick
 from dap.baselines import random_subset
 from dap.config import EvaluationConfig
 from dap.data import open_dataset
-from dap.evaluation import evaluate
+from dap.evaluation import evaluate, get_protocol
+from dap.evaluation.candidate import Candidate
+from dap.evaluation.sets import open_candidate
+from dap.evaluation.table import as_markdown
 from dap.store import Store
 
 
@@ -53,7 +56,7 @@ def test_the_record_holds_all_that_the_rules_list(full_result: Any, held_out: Pa
     assert row["evaluations"] == 10
     assert len(row["per_class"]) == 3
     assert result["test"] == {
-        "name": str(held_out), "part": "test", "images": 18, "counts": [5, 6, 7], "size": 8,
+        "name": str(held_out), "part": "test", "images": 18, "counts": [5, 6, 7], "size": 8, "stored_size": 8,
         "digest": open_dataset(held_out).digest,
     }  # fmt: skip
     assert {"dap", "torch", "python"} <= set(result["versions"])
@@ -68,6 +71,8 @@ def test_baselines_are_drawn_from_the_recorded_source(full_result: Any, real: Pa
     assert (full["ipc"], full["images"], full["steps"], full["counts"]) == (None, 36, 150, [12, 12, 12])
     assert random["digests"] == [random_subset(source, 2, repeat).digest for repeat in (0, 1)]
     assert random["digests"][0] != random["digests"][1]  # a new draw each repeat
+    assert random["real_counts"] == full["real_counts"] == [12, 12, 12]
+    assert full_result[0]["results"][0]["real_counts"] == [30, 31, 32]
     assert full["digests"] == [source.digest] * 2
     assert full["digest"] == source.digest
 
@@ -151,3 +156,48 @@ def test_sets_of_several_generation_seeds_show_both_spreads(tmp_path: Path, real
     assert [row["ipc"] for row in result["results"]] == [2, 2, 3, 2, 3]  # one random baseline an IPC
     written = [json.loads(Path(path).read_text())["results"] for path in result["files"]]
     assert [[row["ipc"] for row in rows] for rows in written] == [[2, 2], [2, 2], [3, 3]]
+
+
+def test_one_method_is_told_from_another_and_not_by_size_seed_or_device(
+    tmp_path: Path, real: Path, held_out: Path
+) -> None:
+    test, protocol = open_dataset(held_out), get_protocol("hard-tiny")
+
+    def made(name: str, **how: Any) -> Candidate:
+        return open_candidate(distilled(tmp_path / name, real, **how), test, protocol)
+
+    one, more, other = made("a"), made("b", ipc=3), made("c", seed=1, device="cuda")
+    assert one.recipe == more.recipe == other.recipe
+    assert (one.family == other.family, one.family == more.family) == (True, False)
+    unlike = [made("d", strength=2.0), made("e", guidance="none"), made("f", guidance="mine.rules:Mine")]
+    assert len({one.recipe, *(each.recipe for each in unlike)}) == 4
+    assert [each.method for each in (one, *unlike)] == ["dap", "dap", "unguided", "mine.rules:Mine"]
+    plain = open_candidate(folder(tmp_path / "p", dict.fromkeys(NAMES, 1)), test, protocol)
+    assert (plain.method, plain.recipe, plain.family) == (None, None, None)
+    table = as_markdown(quick([tmp_path / "a", tmp_path / "b", tmp_path / "e"], held_out))
+    assert "| network | px | IPC | dap | unguided |" in table
+    assert len([line for line in table.splitlines() if line.startswith("| convnet-2w64 | 8 |")]) == 2
+
+
+def test_images_that_a_protocol_enlarges_say_so(tmp_path: Path, real: Path) -> None:
+    (tmp_path / "p.toml").write_text('base = "hard-tiny"\nsize = 12\n')
+    config = EvaluationConfig(protocol=str(tmp_path / "p.toml"), repeats=1, epochs_scale=0.003)
+    small, large = (folder(tmp_path / str(s), dict.fromkeys(NAMES, 2), size=s) for s in (8, 24))
+    result = quick([small, large], large, config=config, real=real, baselines=["random"])
+    told = ["images of 8 px are enlarged to 12 px before training (bicubic)"]
+    assert [row["notes"] for row in result["results"]] == [told, [], told]
+    assert [row["stored_size"] for row in result["results"]] == [8, 24, 8]
+    assert (result["test"]["size"], result["test"]["stored_size"]) == (12, 24)
+
+
+def test_real_counts_follow_the_test_datas_order(tmp_path: Path, real: Path, held_out: Path) -> None:
+    names = ("plum", "apple", "pear")
+    row, *_ = quick([distilled(tmp_path / "d", real, names=names)], held_out)["results"]
+    assert (row["counts"], row["real_counts"]) == ([2, 2, 2], [31, 32, 30])
+
+
+def test_a_set_that_is_named_twice_is_one_set(tmp_path: Path, real: Path, held_out: Path) -> None:
+    out = distilled(tmp_path / "d", real)
+    (tmp_path / "link").symlink_to(out)
+    result = quick([out, str(out), tmp_path / "link"], held_out)
+    assert len(result["results"]) == len(result["files"]) == 1

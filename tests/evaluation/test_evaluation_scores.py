@@ -41,6 +41,7 @@ def test_the_pooled_spread_is_the_root_of_the_mean_variance() -> None:
 
 def test_class_accuracies_are_shares_of_the_rows() -> None:
     assert class_accuracies(torch.tensor([[3, 1], [0, 2]])) == [0.75, 1.0]
+    assert class_accuracies(torch.tensor([[1, 2], [3, 7]])) == [1 / 3, 0.7]  # as exact as the other accuracies
 
 
 def test_the_scores_of_dd_ranking_run_from_nothing_to_everything() -> None:

@@ -22,7 +22,7 @@ def row(name: str, ipc: int | None, last: list[float], **more: Any) -> dict[str,
 
 
 def result(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
-    test = {"name": "T", "part": "test", "images": 500, "counts": [50] * 10}
+    test = {"name": "T", "part": "test", "images": 500, "counts": [50] * 10, "stored_size": 375}
     settings = {"evaluation": {"epochs_scale": 1.0}}
     usual = {"protocol": "hard-adamw", "scaled": False, "test": test, "settings": settings, "across_sets": []}
     usual["teacher"] = None
@@ -86,8 +86,11 @@ def test_published_figures_are_best_accuracies_in_columns_of_their_own() -> None
 def test_what_is_scaled_or_validation_says_so_below() -> None:
     scaled = result(row("d", 10, [0.6]), scaled=True, settings={"evaluation": {"epochs_scale": 0.2}})
     assert "Protocol hard-adamw, scaled by 0.2: not comparable with other results; test data T" in as_markdown(scaled)
-    part = {"name": "T", "part": "validation", "images": 5, "counts": [5]}
+    part = {"name": "T", "part": "validation", "images": 5, "counts": [5], "stored_size": 224}
     assert "looks at the validation data" in as_markdown(result(row("d", 10, [0.6]), test=part))
+    assert "enlarged" not in as_markdown(result(row("d", 10, [0.6]), test=part))
+    small = as_markdown(result(row("d", 10, [0.6]), test={**part, "stored_size": 64}))
+    assert "The validation images are of 64 px and were enlarged." in small
 
 
 def test_only_the_full_data_is_a_table_too() -> None:

@@ -15,6 +15,7 @@ from report_sets import EVIL, MARKUP, evaluation
 
 import dap
 from dap.config import MetricsConfig
+from dap.data import open_dataset
 from dap.errors import ConfigError, StoreError
 from dap.metrics import measure
 from dap.reporting import report
@@ -299,3 +300,16 @@ def test_what_is_no_set_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_the_public_function_is_that_of_the_package(whole: Path, tmp_path: Path) -> None:
     assert dap.report([whole], tmp_path / "r.html")["images"] == 9
+
+
+def test_an_evaluation_of_other_images_is_left_out_and_said(tmp_path: Path) -> None:
+    real = folder(tmp_path / "real", 3)
+    one, other = (distilled(tmp_path / name, real, seed=seed) for seed, name in enumerate("ab"))
+    for path in (one, other):
+        file = evaluation(path, path.name)
+        whole = json.loads(file.read_text())
+        whole["results"][0]["digest"] = open_dataset(str(one)).digest
+        file.write_text(json.dumps(whole))
+    assert [len(read_set(path).results) for path in (one, other)] == [3, 0]
+    (line,) = read_set(other).warnings
+    assert line == "evaluation/hard-small-0.json is about other images than these: it is left out, evaluate again"

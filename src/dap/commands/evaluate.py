@@ -95,9 +95,8 @@ def run_evaluate(
         talk, tables = Talk(quiet=True), ()
     for path in tables:
         check_table(path)
-    talk.say(f"reading {len(sets)} sets and {real if test is None or config.val_fraction else test}")
-    if test is not None and real is not None and config.val_fraction:
-        talk.say(f"--test {test} is not looked at: --val-fraction judges on a part of --real")
+    for line in announced(sets, test, real, config.val_fraction):
+        talk.say(line)
     with talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: talk.say(f"warning: {message}")
         result = evaluate(
@@ -113,6 +112,15 @@ def run_evaluate(
         )
     say_more(result, tables, talk)
     return result
+
+
+def announced(sets: Sequence[Path], test: str | None, real: str | None, val_fraction: float | None) -> list[str]:
+    """What is said before anything is read."""
+    judge = real if val_fraction else test
+    lines = [f"reading {len(sets)} set{'' if len(sets) == 1 else 's'}{f' and {judge}' if judge else ''}"]
+    if test is not None and real is not None and val_fraction:
+        lines.append(f"--test {test} is not looked at: --val-fraction judges on a part of --real")
+    return lines
 
 
 def list_protocols(asked: str) -> tuple[dict[str, Any], str]:

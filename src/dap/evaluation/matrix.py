@@ -13,11 +13,12 @@ import torch
 from dap.config import EvaluationConfig
 from dap.data import Source
 from dap.evaluation.batches import Labelled, hard_batches
+from dap.evaluation.candidate import Candidate
 from dap.evaluation.cells import Cell, Measured, identity_of, measured_here
 from dap.evaluation.fit import fit
 from dap.evaluation.networks import build_network
 from dap.evaluation.protocols import Plan, Protocol
-from dap.evaluation.sets import Candidate, load_test
+from dap.evaluation.sets import load_test
 from dap.evaluation.soft import Soft, open_soft
 
 Progress = Callable[[int, int, str], None]

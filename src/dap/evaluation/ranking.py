@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from dap.evaluation.candidate import Candidate
 from dap.evaluation.matrix import Entry, with_hard_labels, without_augmentation
 from dap.evaluation.protocols import Protocol
 from dap.evaluation.scores import augmentation_robust_score, label_robust_score, score
-from dap.evaluation.sets import Candidate
 
 Row = Mapping[str, Any]
 NEEDED = ("random", "full")  # the baselines that the scores compare with

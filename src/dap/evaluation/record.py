@@ -9,7 +9,9 @@ A row, one for each set or baseline and network:
 
     set, source         the set's name, or the baseline's and the real data it was drawn from
     method, recipe      the guidance or baseline; equal recipes differ in images per class and seed only
+    real_counts         images of each class of the real data that it was made or drawn from; null: unknown
     network, parameters, input_size, image_size, mode
+    stored_size         short side in pixels of the images as they are stored (the test data's too)
     ipc, images, counts ipc null: the full data; counts by class
     repeats, seeds      one training seed a repeat
     last, best          {"mean", "sd", "values"}, fractions; sd null for one repeat
@@ -41,13 +43,14 @@ import torch
 
 from dap.config import digest
 from dap.disk import refusals, write_json
+from dap.evaluation.candidate import Candidate
 from dap.evaluation.cells import Measured
+from dap.evaluation.fit import Fit
 from dap.evaluation.matrix import Entry
 from dap.evaluation.networks import network_size
 from dap.evaluation.protocols import Plan, Protocol
 from dap.evaluation.published import find_published
 from dap.evaluation.scores import Score, class_accuracies, pooled_sd, score
-from dap.evaluation.sets import Candidate
 from dap.record import machine, versions
 
 
@@ -56,41 +59,26 @@ def row_of(one: Entry, measured: Sequence[Measured], dataset: str | None, notes:
 
     dataset  the published data set that is judged on, None where published numbers are not comparable
     """
-    candidate, plan = one.candidate, one.plan
-    fits, digests = [m.fit for m in measured], [m.content for m in measured]
-    confusion = torch.stack([fit.confusion for fit in fits]).sum(0)
-    told = dict.fromkeys(note for fit in fits for note in fit.notes)
+    candidate, fits = one.candidate, [m.fit for m in measured]
     side = network_size(one.network, candidate.size)
+    told = dict.fromkeys(note for fit in fits for note in fit.notes)
     return {
         "set": candidate.name,
         "source": candidate.origin,
         "method": candidate.method,
         "recipe": candidate.recipe,
+        "real_counts": None if candidate.real is None else list(candidate.real),
         "network": one.network,
         "parameters": fits[0].parameters,
         "input_size": side,
         "image_size": candidate.size,
+        "stored_size": candidate.stored,
         "mode": candidate.mode,
         "ipc": candidate.ipc,
         "images": sum(candidate.counts),
         "counts": list(candidate.counts),
-        "repeats": len(fits),
-        "seeds": list(range(len(fits))),
-        "last": score([fit.last for fit in fits]).as_record(),
-        "best": score([fit.best for fit in fits]).as_record(),
-        "evaluations": fits[0].evaluations,
-        "steps": plan.steps,
-        "epochs": plan.epochs,
-        "batch": plan.batch,
-        "optimiser": _optimiser(one.protocol, plan),
-        "per_class": class_accuracies(confusion),
-        "confusion": confusion.tolist(),
-        "threads": fits[0].threads,
-        "seconds": sum(fit.seconds for fit in fits) / len(fits),
-        "digest": digests[0] if len(set(digests)) == 1 else digest(list(digests)),
-        "digests": digests,
-        "cells": [cell.name for cell in one.cells],
-        "kept": sum(m.kept for m in measured),
+        **_outcome(one, fits),
+        **_provenance(one, measured),
         "published": [p.as_record() for p in find_published(dataset, one.network, candidate.ipc, one.protocol.name)],
         "notes": [*_notes(candidate, side), *told, *_elsewhere(measured), *notes],
     }
@@ -141,6 +129,37 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
         write_json(path, record)
 
 
+def _outcome(one: Entry, fits: Sequence[Fit]) -> dict[str, Any]:
+    """What the trainings gave, and how long they were."""
+    plan, confusion = one.plan, torch.stack([fit.confusion for fit in fits]).sum(0)
+    return {
+        "repeats": len(fits),
+        "seeds": list(range(len(fits))),
+        "last": score([fit.last for fit in fits]).as_record(),
+        "best": score([fit.best for fit in fits]).as_record(),
+        "evaluations": fits[0].evaluations,
+        "steps": plan.steps,
+        "epochs": plan.epochs,
+        "batch": plan.batch,
+        "optimiser": _optimiser(one.protocol, plan),
+        "per_class": class_accuracies(confusion),
+        "confusion": confusion.tolist(),
+        "threads": fits[0].threads,
+        "seconds": sum(fit.seconds for fit in fits) / len(fits),
+    }
+
+
+def _provenance(one: Entry, measured: Sequence[Measured]) -> dict[str, Any]:
+    """Which images and which cells."""
+    digests = [m.content for m in measured]
+    return {
+        "digest": digests[0] if len(set(digests)) == 1 else digest(list(digests)),
+        "digests": digests,
+        "cells": [cell.name for cell in one.cells],
+        "kept": sum(m.kept for m in measured),
+    }
+
+
 def _optimiser(protocol: Protocol, plan: Plan) -> dict[str, Any]:
     return {
         "name": protocol.optimiser,
@@ -156,6 +175,8 @@ def _notes(candidate: Candidate, input_size: int) -> list[str]:
     least, most = min(candidate.counts), max(candidate.counts)
     if least != most and candidate.ipc is not None:
         notes.append(f"classes have {least} to {most} images; {least} is taken as images per class")
+    if candidate.stored < candidate.size:
+        notes.append(f"images of {candidate.stored} px are enlarged to {candidate.size} px before training (bicubic)")
     if input_size != candidate.size:
         verb = "enlarged" if input_size > candidate.size else "reduced"
         notes.append(f"images of {candidate.size} px are {verb} to {input_size} px for this network (bilinear)")

@@ -12,6 +12,7 @@ from dap.config import EvaluationConfig, digest
 from dap.data import Source, open_dataset, split_validation
 from dap.errors import ConfigError
 from dap.evaluation import record
+from dap.evaluation.candidate import Candidate
 from dap.evaluation.cells import Measured, open_cache, prepare
 from dap.evaluation.matrix import (
     Entry,
@@ -28,7 +29,7 @@ from dap.evaluation.networks import check_networks, network_name
 from dap.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
 from dap.evaluation.published import dataset_of
 from dap.evaluation.ranking import NEEDED, needed_protocols, rank
-from dap.evaluation.sets import Candidate, check_baselines, open_baseline, open_candidate, open_real
+from dap.evaluation.sets import check_baselines, open_baseline, open_candidate, open_real, stored_side
 
 _MAYBE_SEEN = "judged on a part of the training data, which the set may have been distilled from"
 _MAYBE_TAUGHT = "judged on a part of the training data, which the teacher may have been trained on"
@@ -184,7 +185,9 @@ def _judges(
 
 
 def _open_sets(sets: Sequence[Source | str | Path], test: Source, protocol: Protocol) -> list[Candidate]:
-    candidates = [open_candidate(given, test, protocol) for given in sets]
+    """Each once, however often it was named: twice in one cell of a table it would make a spread of zero."""
+    once = {id(given) if isinstance(given, Source) else Path(given).expanduser().resolve(): given for given in sets}
+    candidates = [open_candidate(given, test, protocol) for given in once.values()]
     for candidate in candidates:
         if candidate.directory is not None:
             prepare(candidate.directory / "evaluation" / "cells")
@@ -214,6 +217,7 @@ def _test_record(test: Source, candidates: Sequence[Candidate], config: Evaluati
         "images": sum(test.counts),
         "counts": list(test.counts),
         "size": sizes[0] if len(sizes) == 1 else sizes,
+        "stored_size": stored_side(test),
         "digest": test.digest,
     }
 

@@ -45,7 +45,7 @@ def pooled_sd(scores: Sequence[Score]) -> float | None:
 
 def class_accuracies(confusion: Tensor) -> list[float]:
     """Recall of each class from a confusion matrix [K, K] whose rows are true classes, none of them empty."""
-    return (confusion.diagonal() / confusion.sum(1)).tolist()
+    return (confusion.diagonal().double() / confusion.sum(1)).tolist()
 
 
 def label_robust_score(

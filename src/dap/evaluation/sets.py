@@ -2,80 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import torch
 
 from dap.baselines import SELECTIONS, require_enough
-from dap.config import digest
 from dap.data import Source, open_dataset
 from dap.data.classes import match_names
 from dap.errors import ConfigError, DataError, unknown
 from dap.evaluation.batches import Labelled
+from dap.evaluation.candidate import Candidate
 from dap.evaluation.protocols import Protocol
+from dap.record import versions
 from dap.store import Store
 
 BASELINES = (*SELECTIONS, "full")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A training set that is to be judged.
-
-    name       as in the result: what the user wrote, or the baseline's name
-    ipc        images per class (the smallest class); None: the full data
-    counts     images of each class, in the test data's label order
-    size       side of its images in pixels, and mode ("L" when every pixel is grey): the test data are
-               brought to both
-    draw       repeat -> images and labels in the test data's label order, and a digest of their content
-    chosen     repeat -> what decides which images those are: as good as their digest, but known before they are read
-    directory  the distilled dataset that the result is written into, if it is one
-    record     its config.json, {} where there is none
-    origin     the name of the real data that a baseline was drawn from
-    """
-
-    name: str
-    ipc: int | None
-    counts: tuple[int, ...]
-    size: int
-    mode: str
-    draw: Callable[[int], tuple[Labelled, str]]
-    chosen: Callable[[int], dict[str, Any]]
-    directory: Path | None = None
-    record: dict[str, Any]
-    origin: str | None = None
-
-    @property
-    def family(self) -> str | None:
-        """Equal for sets that only the generation seed tells apart; None if `dap distill` did not make it."""
-        recipe = self.recipe
-        return None if recipe is None else digest([recipe, self.counts])
-
-    @property
-    def recipe(self) -> str | None:
-        """Equal for sets made in one way, whatever their images per class and seed; None as for `family`."""
-        config = self.record.get("config")
-        if not isinstance(config, dict):
-            return None
-        run = {key: value for key, value in config.get("run", {}).items() if key not in ("seed", "ipc")}
-        return digest({**config, "run": run})
-
-    @property
-    def method(self) -> str | None:
-        """The guidance that a distilled dataset was made with, or the baseline's name; None for other folders."""
-        if self.origin is not None:
-            return self.name
-        guidance = self.record.get("config", {}).get("guidance", {})
-        return guidance.get("name") if isinstance(guidance, dict) else None
-
-    def serves(self, other: Candidate) -> bool:
-        """Whether this is a baseline that `other` is to be compared with."""
-        alike = (self.size, self.mode) == (other.size, other.mode) and self.ipc in (None, other.ipc)
-        return self.origin is not None and alike
 
 
 def open_candidate(given: Source | str | Path, test: Source, protocol: Protocol) -> Candidate:
@@ -99,6 +45,8 @@ def open_candidate(given: Source | str | Path, test: Source, protocol: Protocol)
         chosen=lambda repeat: {"images": content},
         directory=directory,
         record=record,
+        stored=stored_side(source),
+        real=_real_counts(record, source, order),
     )
 
 
@@ -124,7 +72,8 @@ def open_baseline(name: str, like: Candidate, real: Source, test: Source) -> Can
     def chosen(repeat: int) -> dict[str, Any]:
         if name == "random":  # only hashes of names are looked at: no need to read all of the real data
             return {"images": choose(repeat).digest}
-        return {"images": real.digest, "selection": name, "ipc": ipc, "draw": 0 if ipc is None else repeat}
+        how = {"images": real.digest, "selection": name, "ipc": ipc, "draw": 0 if ipc is None else repeat}
+        return {**how, "scikit-learn": versions().get("scikit-learn")} if name == "kmeans" else how
 
     return Candidate(
         name=name,
@@ -136,6 +85,8 @@ def open_baseline(name: str, like: Candidate, real: Source, test: Source) -> Can
         chosen=chosen,
         record={},
         origin=real.name,
+        stored=stored_side(real),
+        real=tuple(real.counts[label] for label in order),
     )
 
 
@@ -206,6 +157,23 @@ def load_test(test: Source, protocol: Protocol, *, size: int, mode: str) -> Labe
     start = (side - size) // 2
     kept = slice(start, start + size)
     return Labelled(whole.images[:, :, kept, kept], whole.labels) if side != size else whole
+
+
+def stored_side(source: Source) -> int:
+    """Short side in pixels of the images as they are stored: the median of the first ones of up to ten classes."""
+    own = replace(source, size=None)
+    labels = [label for label, count in enumerate(source.counts) if count][:10]
+    return median_low(min(own.images(label, [0]).shape[2:]) for label in labels)
+
+
+def _real_counts(record: dict[str, Any], source: Source, order: Sequence[int]) -> tuple[int, ...] | None:
+    """Real images of each class that a distilled dataset's record tells of, in the test data's label order."""
+    told = record.get("real_images")
+    counts = told.get("counts") if isinstance(told, dict) else None
+    if not counts:
+        return None
+    known = dict(zip(record["class_names"], counts, strict=True))
+    return tuple(known[source.class_names[label]] for label in order)
 
 
 def _distilled(path: Path) -> tuple[Path | None, dict[str, Any]]:

@@ -14,9 +14,9 @@ from dap.config import EvaluationConfig
 from dap.data import Source
 from dap.errors import ConfigError, StoreError
 from dap.evaluation.batches import Batch, Batches, Labelled, hard_batches
+from dap.evaluation.candidate import Candidate
 from dap.evaluation.protocol import Protocol
 from dap.evaluation.schedule import Plan
-from dap.evaluation.sets import Candidate
 from dap.evaluation.stored import StoredLabels, check_disk, stored_labels
 from dap.evaluation.teachers import Teacher, open_teacher
 from dap.evaluation.teachers.check import check_classes
@@ -94,19 +94,12 @@ def open_soft(
     Raises: ConfigError when a teacher is missing, not needed, or cannot be had; DataError when it knows other classes
     or gets less than twice chance. Warns when another order of its classes fits better.
     """
-    check_computing(torch.device(device), bf16=config.dtype == "bf16", compiled=config.compile)
-    if protocol.labels == "hard":
-        if config.teacher is not None:
-            raise ConfigError(f"protocol {protocol.name!r} has hard labels; leave --teacher out, or use soft-rded")
+    if not _asked(config, protocol, device):
         return None
-    if config.teacher is None:
-        raise ConfigError(
-            f"protocol {protocol.name!r} needs a teacher: --teacher torchvision:resnet18 for ImageNet's classes, else "
-            "dap teacher DATA --network torchvision:resnet18 --out T and --teacher T"
-        )
     size, mode = candidates[0].size, candidates[0].mode
+    spec = str(config.teacher)
     teacher = open_teacher(
-        config.teacher,
+        spec,
         test.class_names,
         size=size,
         normalise=protocol.normalise,
@@ -116,5 +109,18 @@ def open_soft(
     teacher.network.to(device)
     images, classes = held_out(size, mode).to(torch.device(device)), len(test.class_names)
     confusion = evaluate_network(teacher.network, images, classes, protocol)
-    checked = check_classes(confusion, test.class_names, config.teacher, test.name)
+    checked = check_classes(confusion, test.class_names, spec, test.name)
     return Soft(teacher, classes, cache, {**teacher.record, "digest": teacher.digest, **checked})
+
+
+def _asked(config: EvaluationConfig, protocol: Protocol, device: str) -> bool:
+    """Whether a teacher is to be opened. Raises: ConfigError for one too many or too few, and for what the device lacks."""
+    check_computing(torch.device(device), bf16=config.dtype == "bf16", compiled=config.compile)
+    if protocol.labels == "hard" and config.teacher is not None:
+        raise ConfigError(f"protocol {protocol.name!r} has hard labels; leave --teacher out, or use soft-rded")
+    if protocol.labels != "hard" and config.teacher is None:
+        raise ConfigError(
+            f"protocol {protocol.name!r} needs a teacher: --teacher torchvision:resnet18 for ImageNet's classes, else "
+            "dap teacher DATA --network torchvision:resnet18 --out T and --teacher T"
+        )
+    return config.teacher is not None

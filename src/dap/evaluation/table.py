@@ -116,6 +116,8 @@ def footnotes(result: Row) -> list[str]:
         f"Last accuracy ± sd over training seeds is the headline; best, of {' or '.join(looks)} at the"
         f" {test['part']} data, flatters.",
     ]
+    if any(row["image_size"] > test["stored_size"] for row in rows):
+        lines.append(f"The {test['part']} images are of {test['stored_size']} px and were enlarged.")
     if teacher := result["teacher"]:
         lines.append(
             f"Labels: those of teacher {teacher['name']}, which gets {teacher['accuracy']:.1%} on these data itself."

@@ -91,7 +91,7 @@ def _bars(views: Sequence[SetView]) -> list[Bar]:
             group = f"{result.protocol}{scaled}, {result.network}"
             name = f"{result.name}, {ipc}" if result.baseline else result.name
             bars[group, name] = Bar(name=name, group=group, mean=result.mean, sd=result.sd, baseline=result.baseline)
-            for cell in () if result.baseline else published_for(result, view.table("data")):
+            for cell in () if result.baseline else published_for(result):
                 shown = f"{cell.method} ({cell.source})"
                 bars[group, shown] = Bar(name=shown, group=group, mean=cell.mean, sd=cell.sd, hollow=True)
     return sorted(bars.values(), key=lambda bar: bar.group)
@@ -114,7 +114,7 @@ def _lines(views: Sequence[SetView]) -> tuple[list[Line], float | None, str]:
                 continue
             name = f"{result.name} real images" if result.baseline else _method(view)
             points.setdefault(name, {})[result.ipc] = (result.ipc, result.mean, result.sd)
-            for cell in () if result.baseline else published_for(result, view.table("data")):
+            for cell in () if result.baseline else published_for(result):
                 if cell.method != "Full":
                     hollow.setdefault(f"{cell.method}, published", {})[result.ipc] = (result.ipc, cell.mean, cell.sd)
     lines = [Line(name=name, points=tuple(found[k] for k in sorted(found))) for name, found in points.items()]

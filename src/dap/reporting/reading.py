@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dap.data import open_dataset
 from dap.disk import AGAIN
 from dap.errors import StoreError
 from dap.seal import read_sealed
@@ -107,7 +108,7 @@ def read_set(given: str | Path) -> SetView:
         name=str(given),
         store=store,
         pictures=pictures,
-        results=tuple(_results(path / "evaluation", warnings)),
+        results=_of_these_images(path, pictures, list(_results(path / "evaluation", warnings)), warnings),
         metrics=metrics,
         traces=tuple(_traces(path / "trace", warnings)),
         seconds=sum(seconds) if seconds else None,
@@ -191,6 +192,21 @@ def _results(folder: Path, warnings: list[str]) -> Iterator[Result]:
         for row in rows if isinstance(rows, list) else []:
             if (found := _result(row, whole)) is not None:
                 yield found
+
+
+def _of_these_images(
+    path: Path, pictures: Sequence[Picture], results: list[Result], warnings: list[str]
+) -> tuple[Result, ...]:
+    """The results without those of files that another set left, or this one when it had other images."""
+    told = {
+        result.file: str(result.row["digest"]) for result in results if not result.baseline and result.row.get("digest")
+    }
+    if not told or not all(picture.there for picture in pictures):
+        return tuple(results)
+    now = open_dataset(str(path)).digest
+    stale = sorted(file for file, digest in told.items() if digest != now)
+    warnings += [f"{file} is about other images than these: it is left out, evaluate again" for file in stale]
+    return tuple(result for result in results if result.file not in stale)
 
 
 def _result(row: Any, whole: Mapping[str, Any]) -> Result | None:

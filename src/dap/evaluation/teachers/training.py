@@ -66,10 +66,9 @@ def train_teacher(
     sets, classes = _load(data, test, protocol), len(data.class_names)
     asked = {
         "network": network,
-        "class_names": list(data.class_names),
         "size": sets[0].images.shape[-1],
         "protocol": {"name": protocol.name, "digest": protocol.digest, "scale": scale},
-        "data": {part.name: {"digest": part.digest, "counts": list(part.counts)} for part in (data, test) if part},
+        **_of_data(data, test),
         "seed": seed,
         "computing": {"bf16": bf16, "compiled": compiled},
     }
@@ -84,6 +83,11 @@ def train_teacher(
     accuracy = {"train": judged[0], "test": judged[1] if test else None}
     with refusals(out):
         return _finish(out, training, {**asked, "accuracy": accuracy})
+
+
+def _of_data(data: Source, test: Source | None) -> dict[str, Any]:
+    used = {part.name: {"digest": part.digest, "counts": list(part.counts)} for part in (data, test) if part}
+    return {"class_names": list(data.class_names), "data": used}
 
 
 def _load(data: Source, test: Source | None, protocol: Protocol) -> list[Labelled]:
