@@ -11,7 +11,7 @@ import typer
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
-from dap.terminal import Talk, known_failures
+from dap.terminal import Talk, counted, known_failures
 
 
 def evaluate(
@@ -95,7 +95,7 @@ def run_evaluate(
         talk, tables = Talk(quiet=True), ()
     for path in tables:
         check_table(path)
-    talk.say(f"reading {len(sets)} sets and {real if test is None or config.val_fraction else test}")
+    talk.say(f"reading {counted(len(sets), 'set')} and {real if test is None or config.val_fraction else test}")
     if test is not None and real is not None and config.val_fraction:
         talk.say(f"--test {test} is not looked at: --val-fraction judges on a part of --real")
     with talk.progress("evaluate", 0) as meter, warnings.catch_warnings():

@@ -59,7 +59,7 @@ def say_result(result: Mapping[str, Any], talk: Talk) -> None:
     title = f"{result['protocol']}{scaled} on {result['test']['name']}, {result['test']['images']} images"
     talk.result(result, shown(title, result))
     if result["files"]:
-        talk.next(["dap", "verify", str(Path(result["files"][0]).parents[1])])
+        talk.next(["dap", "report", *(str(Path(file).parents[1]) for file in result["files"])])
 
 
 def shown(title: str, result: Mapping[str, Any]) -> RenderableType:
