@@ -53,14 +53,10 @@ def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[st
         values = page(views, shown)
         data = render(values)
         write_whole(path, data)
-    return {
-        "report": str(path),
-        "bytes": len(data),
-        "images": sum(len(view.pictures) for view in views),
-        "shown": sum(one["shown"] for one in values["sets"]),
-        "figures": [str(file) for file in files],
-        "warnings": [f"{view.name}: {line}" if len(views) > 1 else line for view in views for line in view.warnings],
-    }
+    warned = [f"{view.name}: {line}" if len(views) > 1 else line for view in views for line in view.warnings]
+    images, shown_images = sum(len(view.pictures) for view in views), sum(one["shown"] for one in values["sets"])
+    record = {"report": str(path), "bytes": len(data), "images": images, "shown": shown_images}
+    return {**record, "figures": [str(file) for file in files], "warnings": warned}
 
 
 def _embedded(figure: Drawn) -> str:
