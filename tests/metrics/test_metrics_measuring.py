@@ -159,7 +159,7 @@ def test_weights_of_timm_come_from_the_cache_and_from_nowhere_else(
     monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *a, **k: pytest.fail("asked the network"))
     name, like = "test_resnet.r160_in1k", tiny_source(("a", "b"), 2, mode="RGB")
     config = MetricsConfig(features=f"timm:{name}")
-    with pytest.raises(ConfigError, match="hf download timm/test_resnet.r160_in1k model.safetensors"):
+    with pytest.raises(ConfigError, match=r"hf download timm/test_resnet\.r160_in1k model\.safetensors"):
         open_space(config, like, {}, "cpu")
     network = timm.create_model(name, pretrained=False)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
