@@ -65,7 +65,12 @@ def test_any_folder_can_be_measured_and_stays_as_it_is(real: Path, tmp_path: Pat
     done = dap("measure", mine, "--reference", real, "--features", "pixels")
     assert done.returncode == 0, done.stderr
     assert "next:" not in done.stderr, "there is nothing to report on"
+    out = distilled(tmp_path / "d", real)
+    both = dap("measure", mine, out, "--reference", real, "--features", "pixels")
+    assert both.stderr.strip().splitlines()[-1] == f"next: dap report {out}", "which a plain folder would stop"
     assert sorted(p.name for p in mine.iterdir()) == ["apple", "pear"]
+    assert "reading 2 sets" in both.stderr
+    assert "reading 1 set and" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a person sees."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -40,6 +41,17 @@ def test_on_a_pipe_progress_is_plain_lines_and_rare(
             meter.at(done, "so far")
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines == ["distil: 10 of 100, 1 min 39 s left, so far", "distil: 20 of 100, 1 min 28 s left, so far"]
+
+
+def test_a_narrow_terminal_has_room_for_the_time_left_and_the_note() -> None:
+    talk, note = Talk(), "chunk 2 of 3, 100 of 150 images, 26.2 images/s, D_K 22.1"
+    talk.console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with talk.progress("distil runs/of/this/week/d-10", 10) as meter:
+        meter.at(1, "so far")
+        meter.at(10, note)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", talk.console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
+    assert any("10/10" in line and re.search(r"\d:\d\d:\d\d", line) for line in lines)
+    assert any(line.strip() == note for line in lines)
 
 
 def test_quiet_says_nothing_but_the_result(capsys: pytest.CaptureFixture[str]) -> None:

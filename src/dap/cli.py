@@ -206,7 +206,7 @@ def measure(
         result, table = run_measure(sets, reference, test, backbone is not None, settings, talk)
         talk.result(result, table)
         if result["files"]:
-            talk.next(["dap", "report", *map(str, sets)])
+            talk.next(["dap", "report", *(str(Path(file).parents[1]) for file in result["files"])])
 
 
 @app.command()

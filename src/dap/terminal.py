@@ -20,6 +20,7 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dap.errors import DapError, DapWarning, out_of_memory
 
@@ -77,12 +78,22 @@ class Talk:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[note]}", markup=False),
             )
-            with Progress(*columns, console=self.console) as bars:
+            with Bars(*columns, console=self.console) as bars:
                 yield Meter(self, what, total, bars)
         else:
             yield Meter(self, what, total, None)
+
+
+class Bars(Progress):
+    """Bars with each one's note on a line of its own: beside the bar it would leave no room for the time left."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bars, then what there is to say of them."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if note := task.fields.get("note"):
+                yield Text(f"  {note}", no_wrap=True, overflow="ellipsis")
 
 
 class Meter:
@@ -149,6 +160,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(number: int, what: str) -> str:
+    """1 set, 2 sets."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def percent(spread: Mapping[str, Any]) -> str:

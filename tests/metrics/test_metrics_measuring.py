@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import dap
 from dap.config import MetricsConfig
@@ -148,6 +149,25 @@ def test_a_named_network_needs_its_weights_here(tmp_path: Path, monkeypatch: pyt
     torch.save(network.state_dict(), tmp_path / "hub" / "checkpoints" / name)
     rows = open_space(config, like, {}, "cpu").extract(like, 1)
     assert rows.shape == (2, 1024), "what its last layer is given"
+
+
+def test_weights_of_timm_come_from_the_cache_and_from_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: pytest.fail("asked the network"))
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *a, **k: pytest.fail("asked the network"))
+    name, like = "test_resnet.r160_in1k", tiny_source(("a", "b"), 2, mode="RGB")
+    config = MetricsConfig(features=f"timm:{name}")
+    with pytest.raises(ConfigError, match=r"hf download timm/test_resnet\.r160_in1k model\.safetensors"):
+        open_space(config, like, {}, "cpu")
+    network = timm.create_model(name, pretrained=False)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: str(tmp_path / "w.safetensors"))
+    rows = open_space(config, like, {}, "cpu").extract(like, 1)
+    assert rows.shape == (2, network.num_features)
+    with pytest.raises(ConfigError, match="leave out what follows the dot"):
+        open_space(MetricsConfig(features="timm:resnet18.nothing"), like, {}, "cpu")
 
 
 @pytest.mark.parametrize(

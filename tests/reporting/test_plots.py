@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from PIL import Image
 
 from dap.reporting.drawing import COLOURS, Drawn, lacking, writable
 from dap.reporting.picture_plots import look_of, neighbours, trajectory, tsne
 from dap.reporting.plots import Axis, Bar, Line, accuracy_bars, accuracy_by_ipc, cost_bars, radar
-from dap.reporting.published import published_for
-from dap.reporting.reading import Result
 
 AXES = [
     Axis(name="accuracy", centre=0, rim=100, unit=" %"),
-    Axis(name="energy distance", centre=2, rim=0),
+    Axis(name="energy distance", says="representativeness", centre=2, rim=0),
     Axis(name="coverage", centre=0, rim=100, unit=" %"),
 ]
 BARS = [
@@ -32,7 +31,9 @@ def all_figures() -> list[Drawn]:
         accuracy_by_ipc([Line(name="m", points=((1, 0.5, 0.1), (10, 0.8, None)))], 0.99, "p"),
         cost_bars([("one", 0.5, "cpu")]),
         tsne("map", "t", points, ["cat", "dog"], "real"),
-        neighbours([("cat", [(TILE, TILE), (TILE, None)]), ("a name that is far too long for it", [(TILE, TILE)])]),
+        neighbours(
+            [("cat", [(TILE, TILE), (TILE, None)]), ("a name that is far too long for it", [(TILE, TILE)])], "pixels"
+        ),
         trajectory({"class": "cat", "index": 0, "steps": STEPS}, {"guided": [TILE, TILE]}),
     ]
 
@@ -54,13 +55,18 @@ def test_an_axis_has_its_good_end_at_the_rim() -> None:
     assert (higher.place(0), higher.place(100), higher.place(150)) == (0, 1, 1)
     assert (lower.place(2), lower.place(0), lower.place(9)) == (0, 1, 0)
     assert higher.label == "accuracy\nhigher is better\n0 to 100 %"
-    assert lower.label == "energy distance\nlower is better\n2 to 0"
+    assert lower.label == "representativeness:\nenergy distance\nlower is better\n2 to 0"
+    svg = radar(AXES, [("one", [50.0, 1.0, 20.0])]).svg.decode()
+    assert all(line in svg for axis in AXES for line in axis.label.split("\n")), "in the figure, not beside it"
 
 
 def test_published_values_are_told_from_measured_ones() -> None:
     drawn = accuracy_bars(BARS)
     assert [row[-1] for row in drawn.rows[1:]] == ["measured", "published", "measured"]
     assert "theirs 60.0 % (published)" in drawn.alt
+    assert "each the best of many looks" in drawn.caption
+    assert "published" not in accuracy_bars([bar for bar in BARS if not bar.hollow]).caption
+    assert drawn.svg.count(b"fill-opacity: 0; stroke: #22262b") == 1, "its mark alone is hollow"
 
 
 def test_names_that_the_font_cannot_write_become_numbers() -> None:
@@ -72,37 +78,20 @@ def test_names_that_the_font_cannot_write_become_numbers() -> None:
     assert writable(["runs/of/last/week/ipc-10"], 12, tail=True) == ["…week/ipc-10"]
     assert lacking(names) == " The figure's font lacks their letters: class 1 is ユリ."
     assert lacking(["cat"]) == ""
+    assert writable(["套", "a"], what="set") == ["set 0", "a"]
+    assert "set 0 is 套" in cost_bars([("套", 0.5, "cpu")]).caption
+
+
+@pytest.mark.parametrize("name", ["قطة", "חתול", "a\u0301", "\ud800", "\x07", "🐈"])
+def test_no_name_stops_a_figure_or_makes_it_warn(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [[kind, label, "f", 0.1 * label, 0.5] for kind in (0, -1) for label in (0, 1)]
+    for shapes in (True, False):
+        monkeypatch.setattr("dap.reporting.drawing.SHAPES", shapes)
+        assert tsne("map", "t", points, [name, "dog"], "real").png
+        assert (writable([name]) == ["class 0"]) == (name != "a\u0301" and not (shapes and name in ("قطة", "חתול")))
 
 
 def test_classes_are_told_apart_by_colour_and_mark() -> None:
     looks = [look_of(label) for label in range(40)]
     assert len(set(looks)) == 40
     assert len(set(COLOURS)) == 8
-
-
-def result_of(**changes: object) -> Result:
-    given = {
-        "name": "d",
-        "baseline": False,
-        "protocol": "hard-adamw",
-        "scaled": False,
-        "network": "resnetap-10",
-        "ipc": 10,
-        "mean": 0.6,
-        "sd": None,
-        "values": (0.6,),
-        "best": None,
-        "row": {},
-        "whole": {},
-        "file": "f",
-    }
-    return Result(**{**given, **changes})  # type: ignore[arg-type]
-
-
-def test_published_values_are_those_that_the_evaluation_found_comparable() -> None:
-    figure = {"method": "DAP", "mean": 0.678, "sd": None, "source": "DAP Table 3"}
-    damaged = [None, {"method": "DiT"}, {"mean": "high"}]
-    (cell,) = published_for(result_of(row={"published": [figure, *damaged]}))
-    assert (cell.method, cell.mean, cell.sd, cell.source) == ("DAP", 0.678, None, "DAP Table 3")
-    for nothing in ({}, {"published": []}, {"published": "much"}):
-        assert published_for(result_of(row=nothing)) == ()

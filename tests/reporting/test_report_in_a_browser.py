@@ -14,6 +14,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from dap.config import MetricsConfig
+from dap.metrics import measure
+from dap.reporting import report
+from small_sets import distilled, folder
+
 
 @pytest.fixture
 def page(browser: Any, whole: Path) -> Any:
@@ -34,7 +39,7 @@ def one(page: Any, selector: str) -> Any:
 
 
 def until(page: Any, what: Any) -> Any:
-    return WebDriverWait(page, 10).until(what)
+    return WebDriverWait(page, 60).until(what)  # a busy machine is no fault of the page
 
 
 def in_view(page: Any, selector: str) -> Any:
@@ -52,6 +57,7 @@ def test_nothing_leaves_the_file(page: Any, whole: Path) -> None:
     policy = one(page, 'meta[http-equiv="Content-Security-Policy"]').get_attribute("content")
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy, "no text can become markup, whatever the script does"
 
 
 def test_what_was_planted_is_text(page: Any) -> None:
@@ -196,6 +202,36 @@ def test_in_print_all_pictures_are_there(page: Any) -> None:
     page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
     assert len(all_of(page, ".pictures button")) == 9
     assert len(page.print_page()) > 10_000
+
+
+def test_paper_has_the_tables_that_a_screen_folds_away(page: Any) -> None:
+    folded = "return [...document.querySelectorAll('%s')].filter(d => !d.open).length"
+    before = page.execute_script(folded % "details")
+    assert before > 3
+    page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.execute_script(folded % "#made details, #metrics details") == 0
+    page.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert page.execute_script(folded % "details") == before
+
+
+def test_classes_of_few_images_share_a_row(page: Any) -> None:
+    tops = "return [...document.querySelectorAll('.class')].map(c => c.getBoundingClientRect().top)"
+    assert len(set(page.execute_script(tops))) == 1, "three images each"
+
+
+def test_another_set_has_its_own_gallery_and_map(browser: Any, tmp_path: Path) -> None:
+    real = folder(tmp_path / "real")
+    sets = [distilled(tmp_path / name, real, ipc=ipc) for name, ipc in (("one", 3), ("two", 2))]
+    measure(sets, real, config=MetricsConfig(features="pixels"))
+    report(sets)
+    browser.get((sets[0] / "report.html").as_uri())
+    assert (one(browser, "#mapset").text, len(all_of(browser, ".class"))) == ("one", 2)
+    in_view(browser, "#gallery")
+    until(browser, lambda d: len(all_of(d, ".pictures button")) == 6)
+    all_of(browser, 'input[name="set"]')[1].send_keys(Keys.SPACE)
+    until(browser, lambda d: len(all_of(d, ".pictures button")) == 4)
+    assert one(browser, "#mapset").text == "two"
+    assert ink(browser) > 0
 
 
 def test_dark_screens_get_dark_paper(page: Any) -> None:

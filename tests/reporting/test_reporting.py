@@ -19,8 +19,10 @@ from dap.data import open_dataset
 from dap.errors import ConfigError, StoreError
 from dap.metrics import measure
 from dap.reporting import report
+from dap.reporting.drawing import _DARK, COLOURS, INK, PAPER
 from dap.reporting.gallery import MOST_PICTURES, shown
 from dap.reporting.html import ROOM, embedded
+from dap.reporting.plots import REAL
 from dap.reporting.reading import read_set
 from dap.store import Store
 from small_sets import distilled, folder
@@ -127,6 +129,12 @@ def test_colours_have_contrast_aa() -> None:
         assert contrast(scheme["ink"], scheme["warnground"]) >= 4.5
         assert contrast(scheme["ground"], scheme["accent"]) >= 4.5, "the chosen pill"
         assert contrast(scheme["focus"], scheme["card"]) >= 3
+    _, dark_ink, *_ = re.findall(r"#\w{6}", _DARK)
+    assert contrast(INK, schemes[0]["card"]) >= 4.5
+    assert contrast(dark_ink, schemes[1]["card"]) >= 4.5, "the letters of figures on dark screens"
+    assert contrast(REAL, PAPER) >= 3
+    for colour in COLOURS[:4]:
+        assert contrast(colour, PAPER) >= 3, "lines and bars of the first sets; the others have an outline of ink"
 
 
 def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:

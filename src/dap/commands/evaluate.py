@@ -11,7 +11,7 @@ import typer
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
-from dap.terminal import Talk, known_failures
+from dap.terminal import Talk, counted, known_failures
 
 
 def evaluate(
@@ -117,7 +117,7 @@ def run_evaluate(
 def announced(sets: Sequence[Path], test: str | None, real: str | None, val_fraction: float | None) -> list[str]:
     """What is said before anything is read."""
     judge = real if val_fraction else test
-    lines = [f"reading {len(sets)} set{'' if len(sets) == 1 else 's'}{f' and {judge}' if judge else ''}"]
+    lines = [f"reading {counted(len(sets), 'set')}{f' and {judge}' if judge else ''}"]
     if test is not None and real is not None and val_fraction:
         lines.append(f"--test {test} is not looked at: --val-fraction judges on a part of --real")
     return lines

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from dap.config import BackboneConfig, Config
 from dap.metrics import measure
-from dap.terminal import Talk, measured_table
+from dap.terminal import Talk, counted, measured_table
 
 
 def run_measure(
@@ -23,7 +23,7 @@ def run_measure(
     """
     device = config.backbone.device
     chosen = named or replace(config.backbone, device="auto") != BackboneConfig()
-    talk.say(f"reading {len(sets)} sets{f' and {reference}' if reference else ''}")
+    talk.say(f"reading {counted(len(sets), 'set')}{f' and {reference}' if reference else ''}")
     with talk.progress("measure", 0) as meter:
         result = measure(
             sets,

@@ -114,7 +114,7 @@ def open_soft(
 
 
 def _asked(config: EvaluationConfig, protocol: Protocol, device: str) -> bool:
-    """Whether a teacher is to be opened. Raises: ConfigError for one too many or too few, and for what the device lacks."""
+    """Whether a teacher is to be opened. Raises: ConfigError for one too many or few, and for what the device lacks."""
     check_computing(torch.device(device), bf16=config.dtype == "bf16", compiled=config.compile)
     if protocol.labels == "hard" and config.teacher is not None:
         raise ConfigError(f"protocol {protocol.name!r} has hard labels; leave --teacher out, or use soft-rded")

@@ -64,17 +64,25 @@ def _torchvision(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
 
 def _timm(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     import timm
+    from huggingface_hub import try_to_load_from_cache
+    from safetensors.torch import load_file
 
     if name.partition(".")[0] not in timm.list_models():
         raise ConfigError(unknown("timm network", name, timm.list_models()))
     try:
-        network: Any = timm.create_model(name, pretrained=True)
-    except Exception as error:  # the hub's many ways to say that there is no network and no cache
-        first = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        given = timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise ConfigError(f"timm has no {name!r} ({error}); leave out what follows the dot") from None
+    if given is None or not given.hf_hub_id:
+        raise ConfigError(f"timm has no weights of {name!r}; choose another --features network")
+    path = try_to_load_from_cache(given.hf_hub_id, "model.safetensors")
+    if not isinstance(path, str):
         raise ConfigError(
-            f"the weights of timm:{name} cannot be had ({first}); fetch them once where there is a network: "
-            f"python -c \"import timm; timm.create_model('{name}', pretrained=True)\""
-        ) from None
+            f"the weights of timm:{name} are not on this machine; fetch them once where there is a network: "
+            f"hf download {given.hf_hub_id} model.safetensors"
+        )
+    network: Any = timm.create_model(name, pretrained=False, num_classes=given.num_classes)
+    network.load_state_dict(load_file(path))
     shape = network.pretrained_cfg
     mean, sd = (torch.tensor(shape[key]).view(3, 1, 1) for key in ("mean", "std"))
     size = tuple(shape["input_size"][1:])

@@ -33,10 +33,11 @@ def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[st
     from dap.reporting.html import render
     from dap.reporting.page import page
     from dap.reporting.reading import read_set
+    from dap.reporting.together import together
 
     if not sets:
         raise ConfigError("no set to report on; name at least one: dap report DIR")
-    views = [read_set(one) for one in sets]
+    views = together([read_set(one) for one in sets])
     path = views[0].store.path / "report.html" if out is None else Path(out).expanduser()
     if path.is_dir():
         raise StoreError(f"{path} is a directory; name a file: --out {path / 'report.html'}")
@@ -49,23 +50,13 @@ def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[st
         files = [file for figure in drawn for file in figure.save(folder)]
         # the page has the maps alive
         shown = [(f, _embedded(f), f"{folder.name}/{f.name}") for f in drawn if not f.name.startswith("map_")]
-        values = page(views, shown, [_likely_test(view.table("data").get("source")) for view in views])
+        values = page(views, shown)
         data = render(values)
         write_whole(path, data)
-    return {
-        "report": str(path),
-        "bytes": len(data),
-        "images": sum(len(view.pictures) for view in views),
-        "shown": sum(one["shown"] for one in values["sets"]),
-        "figures": [str(file) for file in files],
-        "warnings": [line for view in views for line in view.warnings],
-    }
-
-
-def _likely_test(source: object) -> str:
-    """Where the test images probably are."""
-    text = str(source or "DATA")
-    return f"{text[:-5]}test" if text.endswith("train") else text if ":" in text else f"{text}:test"
+    warned = [f"{view.name}: {line}" if len(views) > 1 else line for view in views for line in view.warnings]
+    images, shown_images = sum(len(view.pictures) for view in views), sum(one["shown"] for one in values["sets"])
+    record = {"report": str(path), "bytes": len(data), "images": images, "shown": shown_images}
+    return {**record, "figures": [str(file) for file in files], "warnings": warned}
 
 
 def _embedded(figure: Drawn) -> str:

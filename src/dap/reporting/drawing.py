@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import bidirectional
 
 import matplotlib as mpl
+from matplotlib import ft2font
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
@@ -21,16 +23,18 @@ from dap.disk import write_whole
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#8A8A8A")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
+SHAPES = hasattr(ft2font, "__libraqm_version__")  # older ones write Arabic and Hebrew letter by letter, backwards
+_LEFT = ("R", "AL")  # letters that run from right to left
 INK, FAINT, PAPER = "#22262b", "#8b939c", "#ffffff"
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
-    "font.size": 9,
+    "font.size": 10,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
-    "axes.titlesize": 10,
+    "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "text.color": INK,
@@ -78,8 +82,8 @@ class Drawn:
 
 
 @contextmanager
-def sheet(width: float = 6.4, height: float = 3.6) -> Iterator[Figure]:
-    """An empty figure in the house style, in inches; no global state, no display."""
+def sheet(width: float = 5.4, height: float = 3.6) -> Iterator[Figure]:
+    """An empty figure in the house style, in inches, narrow enough to be read on a phone; no global state."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
@@ -97,29 +101,30 @@ def drawn(figure: Figure, name: str, title: str, caption: str, alt: str, rows: S
     return Drawn(name=name, title=title, caption=caption, alt=alt, rows=table, **files)
 
 
-def writable(names: Sequence[str], longest: int = 24, *, tail: bool = False) -> list[str]:
+def writable(names: Sequence[str], longest: int = 24, *, tail: bool = False, what: str = "class") -> list[str]:
     """Names as figures can write them: shortened, and `class 3` where the font lacks a letter.
 
     tail  keep the end of a long name: of a path it is the end that tells sets apart
+    what  what these are names of
     """
     out = []
     for number, name in enumerate(names):
         text = re.sub(r"\s+", " ", name)
         if len(text) > longest:
             text = "…" + text[1 - longest :] if tail else text[: longest - 1] + "…"
-        out.append(text.replace("$", r"\$") if _has(text) else f"class {number}")  # a dollar would begin a formula
+        out.append(text.replace("$", r"\$") if _has(text) else f"{what} {number}")  # a dollar would begin a formula
     return out
 
 
-def lacking(names: Sequence[str], most: int = 10) -> str:
+def lacking(names: Sequence[str], most: int = 10, what: str = "class") -> str:
     """A sentence on the names that figures write as numbers, "" when there are none."""
-    lost = [f"class {number} is {name}" for number, name in enumerate(names) if not _has(name)]
+    lost = [f"{what} {number} is {name}" for number, name in enumerate(names) if not _has(name)]
     more = f" and {len(lost) - most} more" if len(lost) > most else ""
     return f" The figure's font lacks their letters: {', '.join(lost[:most])}{more}." if lost else ""
 
 
 def _has(text: str) -> bool:
-    return all(ord(c) in _letters() for c in text if not c.isspace())
+    return all(ord(c) in _letters() and (SHAPES or bidirectional(c) not in _LEFT) for c in text if not c.isspace())
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from PIL import Image
@@ -11,14 +12,17 @@ from PIL import Image
 from dap.reporting.drawing import Drawn
 from dap.reporting.picture_plots import Pair, neighbours, trajectory, tsne
 from dap.reporting.plots import Axis, Bar, Line, accuracy_bars, accuracy_by_ipc, cost_bars, radar
-from dap.reporting.published import published_for
-from dap.reporting.reading import Result, SetView, number
+from dap.reporting.reading import SetView
+from dap.reporting.results import Result, number
 from dap.reporting.thumbnails import Reader, file_reader, real_images, source_reader
+from dap.reporting.together import like
 from dap.trace_files import trace_files
 
 LEAST_POINTS = 3
 SHEET_CLASSES, SHEET_IMAGES = 10, 5
 FRAMES = ("guided", "unguided")
+
+Point = tuple[float, float | None]  # mean and sd
 
 
 def figures(views: Sequence[SetView]) -> Iterator[Drawn]:
@@ -33,7 +37,7 @@ def figures(views: Sequence[SetView]) -> Iterator[Drawn]:
         yield accuracy_by_ipc(lines, full, about)
     yield from _maps(main)
     if rows := _neighbours(main):
-        yield neighbours(rows)
+        yield neighbours(rows, str(((main.metrics or {}).get("features") or {}).get("name", "the features measured")))
     for record in main.traces:
         if (drawn := _trajectory(main, record)) is not None:
             yield drawn
@@ -56,20 +60,28 @@ def beside(view: SetView, result: Result) -> list[Result]:
 
 def _radar(views: Sequence[SetView]) -> Drawn:
     first = next(view for view in views if view.metrics)
+    result = headline(first)
     measured = [view for view in views if view.metrics and view.ipc == first.ipc]  # other sizes do not compare
-    sets = [(view.name, _numbers(view.metrics or {}, headline(view))) for view in measured]
-    yard = (measured[0].metrics or {}).get("yardstick")
+    sets = [(view.name, _numbers(view.metrics or {}, like(view, result))) for view in measured]
+    yard = (first.metrics or {}).get("yardstick")
     if isinstance(yard, dict):
-        sets.append(("as many random real images", _numbers(yard, None)))
+        random = [r for r in (beside(first, result) if result else []) if (r.name, r.ipc) == ("random", first.ipc)]
+        sets.append(("as many random real images", _numbers(yard, random[-1] if random else None)))
     energy = max((values[1] for _, values in sets if values[1]), default=0.0) or 1.0
     ipc = max(2, *(view.ipc for view in measured))
     axes = [
         Axis(name="accuracy", centre=0, rim=100, unit=" %"),
-        Axis(name="energy distance", centre=float(f"{1.15 * energy:.2g}"), rim=0),
-        Axis(name="Vendi score", centre=1, rim=ipc),
+        Axis(name="energy distance", says="representativeness", centre=float(f"{1.15 * energy:.2g}"), rim=0),
+        Axis(name="Vendi score", says="diversity", centre=1, rim=ipc),
         Axis(name="coverage", centre=0, rim=100, unit=" %"),
     ]
-    return radar(axes, sets)
+    features = str(((first.metrics or {}).get("features") or {}).get("name", "?"))
+    under = "" if result is None else f" Accuracy: {_protocol(result)}."
+    return radar(axes, sets, f"Features: {features}.{under}")
+
+
+def _protocol(result: Result) -> str:
+    return f"{result.protocol}{', scaled' if result.scaled else ''}, {result.network}"
 
 
 def _numbers(metrics: Mapping[str, Any], result: Result | None) -> list[float | None]:
@@ -86,40 +98,54 @@ def _bars(views: Sequence[SetView]) -> list[Bar]:
     bars: dict[tuple[Any, ...], Bar] = {}
     for view in views:
         for result in view.results:
-            ipc = "all images" if result.ipc is None else f"IPC {result.ipc}"
-            scaled = ", scaled" if result.scaled else ""
-            group = f"{result.protocol}{scaled}, {result.network}"
-            name = f"{result.name}, {ipc}" if result.baseline else result.name
+            ipc = "all" if result.ipc is None else f"IPC {result.ipc}"
+            group = _protocol(result)
+            name = f"{result.name}, {ipc}" if result.baseline else view.name
             bars[group, name] = Bar(name=name, group=group, mean=result.mean, sd=result.sd, baseline=result.baseline)
-            for cell in () if result.baseline else published_for(result):
-                shown = f"{cell.method} ({cell.source})"
+            for cell in result.published:
+                shown = f"{cell.method}, {ipc}, published"
                 bars[group, shown] = Bar(name=shown, group=group, mean=cell.mean, sd=cell.sd, hollow=True)
     return sorted(bars.values(), key=lambda bar: bar.group)
 
 
 def _lines(views: Sequence[SetView]) -> tuple[list[Line], float | None, str]:
-    """Accuracy by IPC under the protocol and network of the first set's headline."""
+    """Accuracy by IPC under the protocol and network of the first set's headline; sets of other seeds together."""
     first = headline(views[0])
     if first is None:
         return [], None, ""
-    points: dict[str, dict[int, tuple[int, float, float | None]]] = {}
-    hollow: dict[str, dict[int, tuple[int, float, float | None]]] = {}
+    found: dict[tuple[str, str], dict[int, list[Point]]] = {}
     full = None
     for view in views:
+        own = like(view, first)
         for result in view.results:
-            if (result.protocol, result.network, result.scaled) != (first.protocol, first.network, first.scaled):
+            if _protocol(result) != _protocol(first) or not (result.baseline or result is own):
                 continue
             if result.ipc is None:
                 full = result.mean
                 continue
-            name = f"{result.name} real images" if result.baseline else _method(view)
-            points.setdefault(name, {})[result.ipc] = (result.ipc, result.mean, result.sd)
-            for cell in () if result.baseline else published_for(result):
-                if cell.method != "Full":
-                    hollow.setdefault(f"{cell.method}, published", {})[result.ipc] = (result.ipc, cell.mean, cell.sd)
-    lines = [Line(name=name, points=tuple(found[k] for k in sorted(found))) for name, found in points.items()]
-    lines += [Line(name=n, points=tuple(f[k] for k in sorted(f)), hollow=True) for n, f in hollow.items()]
-    return lines, full, f"{first.protocol}, {first.network}"
+            point = result.mean, result.sd
+            if result.baseline:
+                found.setdefault(("real", f"{result.name} real images"), {})[result.ipc] = [point]
+            else:
+                found.setdefault(("own", _method(view)), {}).setdefault(result.ipc, []).append(point)
+            for cell in result.published:
+                found.setdefault(("hollow", f"{cell.method}, published"), {})[result.ipc] = [(cell.mean, cell.sd)]
+    lines = [
+        Line(
+            name=name,
+            points=tuple((ipc, *_together(points[ipc])) for ipc in sorted(points)),
+            hollow=kind == "hollow",
+            baseline=kind == "real",
+        )
+        for (kind, name), points in found.items()
+    ]
+    return sorted(lines, key=lambda line: (line.hollow, line.baseline)), full, _protocol(first)
+
+
+def _together(points: Sequence[Point]) -> Point:
+    """One set's mean and sd over training seeds; of several the mean, and the sd between them."""
+    means = [mean for mean, _ in points]
+    return points[0] if len(points) == 1 else (fmean(means), stdev(means))
 
 
 def _method(view: SetView) -> str:

@@ -82,14 +82,14 @@ def contact_sheet(view: SetView) -> list[dict[str, Any]]:
 
 
 def _strip(images: Sequence[Image.Image]) -> dict[str, Any]:
-    """Pictures side by side; small ones keep their pixels and are enlarged by the reader."""
+    """Up to ten pictures side by side, room for ten; small ones keep their pixels and are enlarged by the reader."""
     own = max(max(image.size) for image in images)
     side = own if own <= 64 else 96
-    sheet = Image.new("RGB", (side * SHEET_IMAGES, side), "white")
+    gap = max(1, side // 16)  # clear, whatever the paper
+    sheet = Image.new("RGBA", ((side + gap) * SHEET_IMAGES - gap, side))
     for k, image in enumerate(images):
-        sheet.paste(image.resize((side, side), Image.Resampling.LANCZOS), (k * side, 0))
-    sheet = sheet.crop((0, 0, side * len(images), side))
-    return {"uri": uri(sheet), "width": sheet.width, "height": side, "pixelated": own <= 32}
+        sheet.paste(image.resize((side, side), Image.Resampling.LANCZOS), (k * (side + gap), 0))
+    return {"uri": uri(sheet, exact=own <= 32), "width": sheet.width, "height": side, "pixelated": own <= 32}
 
 
 def _reader(picture: Picture) -> Reader:

@@ -27,6 +27,7 @@ def render(values: Mapping[str, Any]) -> bytes:
             "img-src data:",
             f"style-src '{_hash(style)}'",
             f"script-src '{_hash(script)}'",
+            "require-trusted-types-for 'script'",
             "base-uri 'none'",
             "form-action 'none'",
         )

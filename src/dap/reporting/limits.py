@@ -11,26 +11,40 @@ from dap.reporting.reading import SetView
 LEAST_SEEDS = 3
 
 
-def missing(view: SetView, test: str) -> list[tuple[str, str]]:
-    """(what is not known yet, the command that finds out)."""
-    source = str(view.table("data").get("source") or "DATA")
+def missing(views: Sequence[SetView]) -> list[tuple[str, str]]:
+    """(what is not known yet, the command that finds out), for all sets that lack it at once."""
+    real, test = real_data(views[0])
     out = []
-    if headline(view) is None:
-        words = ["dap", "evaluate", view.name, "--test", test, "--baseline", "random"]
-        out.append(("Not evaluated yet: what a network learns from this set is not known.", shlex.join(words)))
-    if view.metrics is None:
-        words = ["dap", "measure", view.name, "--reference", source, "--test", test]
-        out.append(("Not measured yet: no metrics, neighbours or maps.", shlex.join(words)))
+    if lacking := [view for view in views if headline(view) is None]:
+        tiny = ["--protocol", "hard-tiny"] if real.startswith("digits:") else []
+        words = ["dap", "evaluate", *(v.given for v in lacking), "--test", test, "--baseline", "random", *tiny]
+        what = f"Not evaluated yet{_which(lacking, views)}: what a network learns from it is not known."
+        out.append((what, shlex.join(words)))
+    if lacking := [view for view in views if not view.measured]:
+        words = ["dap", "measure", *(v.given for v in lacking), "--reference", real, "--test", test]
+        out.append((f"Not measured yet{_which(lacking, views)}: no metrics, neighbours or maps.", shlex.join(words)))
     return out
 
 
-def no_test_map(view: SetView, test: str) -> str | None:
+def _which(lacking: Sequence[SetView], views: Sequence[SetView]) -> str:
+    return "" if len(views) == 1 else f" ({', '.join(view.name for view in lacking)})"
+
+
+def no_test_map(view: SetView) -> str | None:
     """The command for a map on test images, where there is only one on training images."""
     maps = (view.metrics or {}).get("maps")
     if not isinstance(maps, dict) or "test" in maps:
         return None
-    source = str(view.table("data").get("source") or "DATA")
-    return shlex.join(["dap", "measure", view.name, "--reference", source, "--test", test])
+    real, test = real_data(view)
+    return shlex.join(["dap", "measure", view.given, "--reference", real, "--test", test])
+
+
+def real_data(view: SetView) -> tuple[str, str]:
+    """What the set was distilled from, split included, and where the test images probably are."""
+    data = view.table("data")
+    source, split = str(data.get("source") or "DATA"), data.get("split")
+    real = f"{source}:{split}" if split else source
+    return real, f"{real[:-5]}test" if real.endswith("train") else real if ":" in real else f"{real}:test"
 
 
 def limits(views: Sequence[SetView]) -> list[str]:

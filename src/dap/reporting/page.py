@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -12,43 +12,35 @@ from dap.reporting.drawing import Drawn, percent, short
 from dap.reporting.figures import beside, headline
 from dap.reporting.gallery import contact_sheet, gallery
 from dap.reporting.limits import limits, missing, no_test_map
-from dap.reporting.reading import Result, SetView, number
+from dap.reporting.numbers import metric_table, per_class, tiles
+from dap.reporting.reading import SetView
 from dap.reporting.reproduce import distill_words, join
+from dap.reporting.results import Published, Result, number
+from dap.reporting.together import spaces
 from dap.terminal import duration
 
-METRICS = (  # name, where it lies, whether it is a share, which direction is better
-    ("Energy distance", ("representativeness", "energy_distance"), False, "lower"),
-    ("Mean D_K", ("representativeness", "mean_distance"), False, "lower"),
-    ("Vendi score", ("diversity", "vendi"), False, "higher"),
-    ("Mean pairwise D_K", ("diversity", "mean_pairwise"), False, "higher"),
-    ("Coverage", ("coverage",), True, "higher"),
-    ("Near-copies", ("near_copies",), True, "lower"),
-)
-MOST_CLASS_ROWS = 100
 
-
-def page(views: Sequence[SetView], figures: Sequence[tuple[Drawn, str, str]], tests: Sequence[str]) -> dict[str, Any]:
-    """The values of the template. `figures` with their data URIs and file names, `tests` the likely test data."""
+def page(views: Sequence[SetView], figures: Sequence[tuple[Drawn, str, str]]) -> dict[str, Any]:
+    """The values of the template. `figures` with their data URIs and file names."""
     main = views[0]
     data = {"sets": [gallery(view, len(views)) for view in views]}
     return {
         "version": __version__,
         "title": _title(main),
-        "facts": _facts(main),
+        "facts": [*([("Set", main.name)] if len(views) > 1 else []), *_facts(main)],
         "worth": _worth(main),
-        "tiles": _tiles(main),
-        "missing": missing(main, tests[0]),
-        "no_test_map": no_test_map(main, tests[0]),
+        "tiles": tiles(main),
+        "missing": missing(views),
+        "no_test_map": no_test_map(main),
         "warnings": [(view.name, line) for view in views for line in view.warnings],
         "several": len(views) > 1,
         "sheet": contact_sheet(main),
         "classes": len(main.store.class_names),
         "sets": [{"name": s["name"], "shown": s["shown"], "total": s["total"]} for s in data["sets"]],
         "maps": any(s["maps"] for s in data["sets"]),
-        "metrics": [_metric_rows(view) for view in views if view.metrics],
-        "per_class": _per_class(main),
-        "features": _named(main, "features").get("name", "features"),
-        "reference": {"name": "?", "images": "?", **_named(main, "reference")},
+        "metrics": [metric_table(found) for found in spaces(views)],
+        "per_class": per_class(main),
+        "features": ((main.metrics or {}).get("features") or {}).get("name", "features"),
         "figures": [
             {"uri": uri, "file": file, "title": f.title, "caption": f.caption, "alt": f.alt, "rows": f.rows}
             for f, uri, file in figures
@@ -69,11 +61,6 @@ def _title(view: SetView) -> str:
     real = f"{sum(counts):,} real ones" if counts else "a whole dataset"
     count = len(view.pictures)
     return f"{count:,} image{'' if count == 1 else 's'} in place of {real}"
-
-
-def _named(view: SetView, key: str) -> Mapping[str, Any]:
-    found = (view.metrics or {}).get(key)
-    return found if isinstance(found, dict) else {}
 
 
 def _facts(view: SetView) -> list[tuple[str, str]]:
@@ -119,82 +106,39 @@ def _baseline(result: Result) -> str:
     return "all real images" if result.ipc is None else f"{result.name}, {result.ipc} real a class"
 
 
-def _tiles(view: SetView) -> list[dict[str, str]]:
-    metrics = view.metrics or {}
-    yard = metrics.get("yardstick") or {}
-    tiles = []
-    for name, path, share, better in METRICS:
-        if name.startswith("Mean") or (value := number(metrics, *path, "mean")) is None:
-            continue
-        real = number(yard, *path, "mean")
-        shown = percent(value, 0) + " %" if share else short(value)
-        usual = "" if real is None else f"real images: {percent(real, 0) + ' %' if share else short(real)}"
-        note = f"{better} is better" if name != "Near-copies" else "of training images"
-        tiles.append({"name": name, "value": shown, "note": note, "real": usual})
-    return tiles
-
-
-def _metric_rows(view: SetView) -> dict[str, Any]:
-    metrics = view.metrics or {}
-    yard = metrics.get("yardstick")
-    rows = [
-        {
-            "name": name,
-            "better": f"{better} is better",
-            "own": _ranged(metrics, path, share),
-            "real": _ranged(yard, path, share) if isinstance(yard, dict) else "–",
-        }
-        for name, path, share, better in METRICS
-    ]
-    return {"set": view.name, "ipc": metrics.get("ipc"), "rows": rows, "notes": list(metrics.get("notes") or ())}
-
-
-def _ranged(metrics: Mapping[str, Any], path: tuple[str, ...], share: bool) -> str:
-    values = [number(metrics, *path, key) for key in ("mean", "low", "high")]
-    shown = [percent(v) if share else short(v) for v in values]
-    unit = " %" if share and values[0] is not None else ""
-    return f"{shown[0]}{unit}" + (f" ({shown[1]} to {shown[2]})" if values[1] is not None else "")
-
-
-def _per_class(view: SetView) -> dict[str, Any]:
-    """The table of classes: metrics, and the accuracy on each where an evaluation has it."""
-    rows = [row for row in (view.metrics or {}).get("per_class") or [] if isinstance(row, dict)]
-    result = headline(view)
-    accuracy = {}
-    if result is not None and isinstance(result.row.get("per_class"), list):
-        accuracy = dict(zip(result.whole.get("classes") or (), result.row["per_class"], strict=False))
-    table = [
-        [
-            str(row.get("class")),
-            str(row.get("images", "–")),
-            *(short(number(row, key)) for key in ("energy_distance", "mean_distance", "vendi", "mean_pairwise")),
-            *(percent(number(row, key), 0) for key in ("coverage", "near_copies")),
-            percent(number(accuracy, str(row.get("class")))),
-        ]
-        for row in rows[:MOST_CLASS_ROWS]
-    ]
-    return {"rows": table, "left_out": max(0, len(rows) - MOST_CLASS_ROWS)}
-
-
 def _evaluations(views: Sequence[SetView]) -> list[dict[str, Any]]:
     """Every row; a baseline that several sets share once."""
     rows: dict[Any, dict[str, Any]] = {}
     for view in views:
         for r in view.results:
-            key = (r.name, r.ipc, r.protocol, r.scaled, r.network, r.values) if r.baseline else (view.name, len(rows))
+            key = (r.name, r.ipc, r.protocol, r.scaled, r.network, r.values) if r.baseline else (view.given, len(rows))
             rows.setdefault(key, _evaluation(view, r))
+            for cell in r.published:
+                rows.setdefault((cell, r.ipc, r.protocol, r.network), _published(cell, r))
     return list(rows.values())
+
+
+def _published(cell: Published, result: Result) -> dict[str, Any]:
+    """A paper's number as a row of its own: a best, not a last."""
+    best = f"{percent(cell.mean)}{'' if cell.sd is None else f' ± {percent(cell.sd)}'}"
+    more = {"last": "–", "best": best, "runs": "–", "seconds": "–", "notes": []}
+    return {**_row(cell.method, "published", result), **more, "file": cell.source}
+
+
+def _row(name: str, kind: str, result: Result) -> dict[str, Any]:
+    return {
+        "set": name,
+        "kind": kind,
+        "protocol": f"{result.protocol}{' (scaled)' if result.scaled else ''}",
+        "network": result.network,
+        "ipc": "all" if result.ipc is None else str(result.ipc),
+    }
 
 
 def _evaluation(view: SetView, result: Result) -> dict[str, Any]:
     row = result.row
     return {
-        "set": result.name,
-        "kind": "real" if result.baseline else "set",
-        "of": view.name,
-        "protocol": f"{result.protocol}{' (scaled)' if result.scaled else ''}",
-        "network": result.network,
-        "ipc": "all" if result.ipc is None else str(result.ipc),
+        **(_row(result.name, "real", result) if result.baseline else _row(view.name, "set", result)),
         "last": f"{percent(result.mean)}{'' if result.sd is None else f' ± {percent(result.sd)}'}",
         "best": percent(result.best),
         "runs": ", ".join(percent(v) for v in result.values),
@@ -212,7 +156,7 @@ def _configuration(view: SetView) -> dict[str, Any]:
         for key, value in values.items()
         if value is not None
     ]
-    command = join(distill_words(view.config, view.name))
+    command = join(distill_words(view.config, view.given))
     return {"set": view.name, "rows": rows, "digest": view.store.config.get("digest"), "command": command}
 
 
@@ -228,8 +172,12 @@ def _cost(view: SetView) -> dict[str, str]:
         "device": ", ".join(view.devices) or "–",
         "training": "–" if trained is None else f"{trained:.3g} s",
         "chunks": str(len(view.store.chunks)),
-        "files": f"{fmean(_sizes(view)) / 1e3:.3g} kB" if _sizes(view) else "–",
+        "files": _bytes(fmean(sizes)) if (sizes := _sizes(view)) else "–",
     }
+
+
+def _bytes(count: float) -> str:
+    return f"{count:.0f} B" if count < 1000 else f"{count / 1e3:.3g} kB"
 
 
 def _sizes(view: SetView, most: int = 100) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from dap.reporting.drawing import COLOURS, FAINT, INK, MARKERS, PAPER, Drawn, drawn, lacking, sheet, short, writable
+from dap.reporting.drawing import COLOURS, FAINT, INK, MARKERS, Drawn, drawn, lacking, sheet, short, writable
 
 Pair = tuple[Image.Image, Image.Image | None]  # a synthetic image and its nearest real one
 MOST_CLASSES = 40  # that colour and mark can tell apart
@@ -25,14 +25,14 @@ def tsne(name: str, title: str, points: Sequence[Sequence[Any]], classes: Sequen
     names = writable(classes)
     known = [p for p in points if isinstance(p[1], int) and 0 <= p[1] < len(classes)]
     labels = sorted({p[1] for p in known})
-    columns = max(1, min(len(labels), int(6.4 / (0.5 + LETTER * max(len(names[label]) for label in labels)))))
-    with sheet(6.4, 5.2) as figure:
+    columns = max(1, min(len(labels), int(5.4 / (0.45 + LETTER * max(len(names[label]) for label in labels)))))
+    with sheet(5.4, 5.2) as figure:
         plot = figure.add_subplot()
         for label in labels:
             colour, mark = look_of(label) if len(labels) <= MOST_CLASSES else (COLOURS[7], "o")
             for kind, look in (
                 (-1, {"s": 7, "alpha": 0.45, "linewidths": 0}),
-                (0, {"s": 48, "edgecolors": PAPER, "linewidths": 0.8, "zorder": 3}),
+                (0, {"s": 44, "edgecolors": INK, "linewidths": 0.8, "zorder": 3}),
             ):
                 mine = [p for p in known if p[1] == label and p[0] == kind]
                 plot.scatter(
@@ -47,16 +47,16 @@ def tsne(name: str, title: str, points: Sequence[Sequence[Any]], classes: Sequen
         plot.set(xticks=[], yticks=[], aspect="equal")
         plot.spines[:].set_visible(False)
         if len(labels) <= MOST_CLASSES:
-            figure.legend(loc="outside lower center", ncols=columns, fontsize=8, markerscale=0.8)
+            figure.legend(loc="outside lower center", ncols=columns, fontsize=9, handletextpad=0, columnspacing=1)
         counts = sum(p[0] == -1 for p in known), sum(p[0] == 0 for p in known)
         text = (
-            f"Small: {counts[0]} {real} images; large: {counts[1]} synthetic ones. Neighbours are near each other; "
-            "distances between clusters and their sizes mean nothing."
+            f"Small: {counts[0]} {real} images; large, outlined: {counts[1]} synthetic ones. "
+            "Neighbours are near each other; distances between clusters and their sizes mean nothing."
         ) + lacking(classes)
         return drawn(figure, name, title, text, f"t-SNE map of {len(known)} images in {len(labels)} classes. {text}")
 
 
-def neighbours(rows: Sequence[tuple[str, Sequence[Pair]]]) -> Drawn:
+def neighbours(rows: Sequence[tuple[str, Sequence[Pair]]], features: str) -> Drawn:
     """One row a class: each synthetic image with its nearest real image to the right of it."""
     names = writable([name for name, _ in rows])
     most = max(len(pairs) for _, pairs in rows)
@@ -74,10 +74,10 @@ def neighbours(rows: Sequence[tuple[str, Sequence[Pair]]]) -> Drawn:
                     if picture is not None:
                         _show(plot, picture, (start, start + side, bottom, bottom + side))
                     if k == 0:
-                        plot.add_patch(Rectangle((start, bottom), side, side, fill=False, ec=INK, lw=1.2))
+                        plot.add_patch(Rectangle((start, bottom), side, side, fill=False, ec=COLOURS[1], lw=2))
         plot.set(xlim=(0, width), ylim=(0, height))
         plot.set_axis_off()
-        text = "Framed: synthetic. To the right of each: the real image nearest to it in the features named above."
+        text = f"Framed: synthetic. To the right of each: the real image of its class nearest to it in {features}."
         text += lacking([name for name, _ in rows])
         alt = f"Contact sheet of {sum(len(pairs) for _, pairs in rows)} synthetic images beside their real neighbours."
         return drawn(figure, "neighbours", "Synthetic images and their real neighbours", text, alt)
@@ -100,7 +100,7 @@ def trajectory(
                 if y == 0 and x < len(steps):
                     plot.set_title(str(steps[x].get("step")), fontsize=8, fontweight="normal", loc="center")
                 if x == 0:
-                    plot.set_ylabel(kind, rotation=0, ha="right", va="center", fontsize=8)
+                    plot.set_ylabel(kind, rotation=0, ha="right", va="center", fontsize=9)
         below = figure.add_subplot(grid[len(strips), :])
         rows = [["step", *strips], *([str(s.get("step")), *(short(s.get(kind)) for kind in strips)] for s in steps)]
         for k, kind in enumerate(strips):
@@ -109,7 +109,7 @@ def trajectory(
             below.plot([at for at, _ in seen], [d for _, d in seen], markersize=4, label=kind, **look)
         below.set(xlabel="reverse steps done", ylabel="mean D_K to the class")
         below.grid(color=FAINT, linewidth=0.3, alpha=0.6)
-        below.legend(fontsize=8)
+        below.legend(fontsize=9)
         title = f"How {record.get('class')}:{record.get('index')} came about"
         text = (
             f"Estimates of the finished image at some of {record.get('count')} steps, from the same noise; below, the "

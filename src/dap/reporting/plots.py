@@ -7,17 +7,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dap.reporting.drawing import COLOURS, FAINT, HATCHES, INK, MARKERS, Drawn, drawn, percent, sheet, short, writable
+from dap.reporting.drawing import (
+    COLOURS,
+    FAINT,
+    HATCHES,
+    INK,
+    MARKERS,
+    Drawn,
+    drawn,
+    lacking,
+    percent,
+    sheet,
+    short,
+    writable,
+)
+
+REAL = "#6f7780"
+HOLLOW = "Hollow: published values, each the best of many looks at the test data: beside our best, not our last."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One direction of the radar: `centre` and `rim` are values of the number there; the rim is the good end."""
+    """One direction of the radar: `centre` and `rim` are values of the number there; the rim is the good end.
+
+    says  what the number stands for, where its name does not say it
+    """
 
     name: str
     centre: float
     rim: float
     unit: str = ""
+    says: str = ""
 
     def place(self, value: float) -> float:
         """Where a value lies, 0 (centre) .. 1 (rim)."""
@@ -27,7 +47,8 @@ class Axis:
     def label(self) -> str:
         """Its name, direction and scale."""
         better = "higher is better" if self.rim > self.centre else "lower is better"
-        return f"{self.name}\n{better}\n{self.centre:g} to {self.rim:g}{self.unit}"
+        says = f"{self.says}:\n" if self.says else ""
+        return f"{says}{self.name}\n{better}\n{self.centre:g} to {self.rim:g}{self.unit}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +70,28 @@ class Line:
     name: str
     points: tuple[tuple[int, float, float | None], ...]
     hollow: bool = False
+    baseline: bool = False
 
 
-def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]]]) -> Drawn:
-    """Several sets against each other; a number that is not known leaves a gap. At least three axes."""
+def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]]], about: str = "") -> Drawn:
+    """Several sets against each other; a number that is not known leaves a gap. At least three axes.
+
+    about  sentences on where the numbers are from
+    """
     angles = [2 * math.pi * k / len(axes) for k in range(len(axes))]
-    names = writable([name for name, _ in sets], 36, tail=True)
-    with sheet(6.6, 4.6) as figure:
+    names = writable([name for name, _ in sets], 32, tail=True, what="set")
+    with sheet(5.4, 4.6) as figure:
         plot: Any = figure.add_subplot(projection="polar")
         plot.set_theta_offset(math.pi / 2)
         plot.set_theta_direction(-1)
         plot.set_ylim(0, 1)
         plot.set_yticks([0.25, 0.5, 0.75, 1.0], labels=[""] * 4)
-        plot.set_xticks(angles, labels=[axis.label for axis in axes], fontsize=8)
-        plot.tick_params(axis="x", pad=9)
+        plot.set_xticks(angles, labels=[axis.label for axis in axes], fontsize=8.5)
+        plot.tick_params(axis="x", pad=2)
         for angle, tick in zip(angles, plot.get_xticklabels(), strict=True):
             side = math.sin(angle)
             tick.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+            tick.set_verticalalignment("center" if abs(side) > 0.9 else "bottom" if math.cos(angle) > 0 else "top")
         plot.grid(color=FAINT, linewidth=0.4, alpha=0.6)
         plot.spines["polar"].set_color(FAINT)
         for k, (_, values) in enumerate(sets):
@@ -78,14 +104,15 @@ def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]
             plot.plot([*angles, angles[0]], [*places, places[0]], linewidth=1.6, markersize=5, label=names[k], **look)
             if not any(map(math.isnan, places)):
                 plot.fill(angles, places, color=COLOURS[k % 8], alpha=0.06)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=1 if max(map(len, names)) > 24 else 2, fontsize=9)
         rows = [["set", *(axis.name for axis in axes)]]
         rows += [[name, *(short(v) for v in values)] for name, values in sets]
         alt = "; ".join(
             f"{name}: " + ", ".join(f"{a.name} {short(v)}{a.unit}" for a, v in zip(axes, values, strict=True))
             for name, values in sets
         )
-        text = "Each axis has its own scale, written beside it; the rim is the better end."
+        text = "Each axis has its own scale, written beside it from centre to rim; the rim is the better end. The area "
+        text += f"means nothing. {about}".rstrip() + lacking([name for name, _ in sets], what="set")
         return drawn(figure, "radar", "Sets against each other", text, f"Radar chart. {alt}.", rows)
 
 
@@ -93,18 +120,19 @@ def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
     """Measured accuracies with their standard deviations, published ones as hollow marks, grouped."""
     groups = list(dict.fromkeys(bar.group for bar in bars))
     sets = list(dict.fromkeys(bar.name for bar in bars if not (bar.baseline or bar.hollow)))
-    names = writable([bar.name for bar in bars], 36, tail=True)
-    with sheet(6.4, 0.9 + 0.27 * len(bars) + 0.3 * len(groups)) as figure:
+    names = writable([bar.name for bar in bars], 26, tail=True, what="bar")
+    with sheet(5.4, 0.9 + 0.3 * len(bars) + 0.32 * len(groups)) as figure:
         plot, y, ticks = figure.add_subplot(), 0.0, []
         for group in groups:
             y -= 0.9
-            plot.text(0, y + 0.05, writable([group], 70)[0], fontsize=8.5, fontweight="bold", va="center")
+            title = writable([group], 60, what="protocol")[0]
+            plot.text(0, y + 0.05, title, fontsize=9.5, fontweight="bold", va="center")
             for bar in sorted((b for b in bars if b.group == group), key=lambda b: (b.baseline, b.hollow)):
                 y -= 1
                 ticks.append((y, names[bars.index(bar)]))
                 error = None if bar.sd is None else 100 * bar.sd
                 if bar.hollow:
-                    plot.errorbar(100 * bar.mean, y, xerr=error, fmt="D", mfc="none", mec=INK, ecolor=INK, ms=5)
+                    plot.errorbar(100 * bar.mean, y, xerr=error, fmt="D", color=INK, mfc="none", ms=6)
                     continue
                 look: dict[str, Any] = (
                     {"color": "#c3c8ce", "hatch": "//"}
@@ -123,57 +151,62 @@ def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
             [b.name, b.group, percent(b.mean), percent(b.sd), "published" if b.hollow else "measured"] for b in bars
         ]
         alt = "; ".join(f"{b.name} {percent(b.mean)} %{' (published)' if b.hollow else ''}" for b in bars)
-        text = "Whiskers are one standard deviation over training seeds. Grey: real images. Hollow: published values."
+        text = "Whiskers are one standard deviation over training seeds."
+        text += " Grey, hatched: real images." if any(bar.baseline for bar in bars) else ""
+        text += f" {HOLLOW}" if any(bar.hollow for bar in bars) else ""
+        text += lacking([bar.name for bar in bars], what="bar")
         return drawn(figure, "accuracy", "Accuracy", text, f"Bar chart of accuracies. {alt}.", rows)
 
 
 def accuracy_by_ipc(lines: Sequence[Line], full: float | None, about: str) -> Drawn:
     """Accuracy against images per class, one line a method; the full data as a level."""
-    names = writable([line.name for line in lines], 36, tail=True)
-    with sheet(6.0, 3.6) as figure:
+    names = writable([line.name for line in lines], 36, tail=True, what="line")
+    with sheet(5.4, 3.8) as figure:
         plot = figure.add_subplot()
         for k, line in enumerate(lines):
             ipc, means = [p[0] for p in line.points], [100 * p[1] for p in line.points]
-            look: dict[str, Any] = {
-                "color": COLOURS[k % 8],
-                "marker": MARKERS[k % 8],
-                "mfc": "none" if line.hollow else COLOURS[k % 8],
-            }
+            colour = REAL if line.baseline else COLOURS[k % 7]
+            look: dict[str, Any] = {"color": colour, "marker": MARKERS[k % 8], "mfc": "none" if line.hollow else colour}
             errors = [100 * (p[2] or 0) for p in line.points]
             style = ":" if line.hollow else ("-", "--", "-.")[k % 3]
             plot.errorbar(ipc, means, yerr=errors, linestyle=style, capsize=2, ms=5, label=names[k], **look)
         if full is not None:
-            plot.axhline(100 * full, color=INK, linewidth=0.8, linestyle=(0, (6, 3)))
-            plot.text(1, 100 * full, "all real images ", ha="right", va="bottom", transform=plot.get_yaxis_transform())
+            plot.axhline(100 * full, color=INK, linewidth=0.8, linestyle=(0, (6, 3)), label="all real images")
         counts = sorted({p[0] for line in lines for p in line.points})
         plot.set_xscale("log")
         plot.set_xticks(counts, labels=[str(c) for c in counts])
         plot.minorticks_off()
         plot.set(xlabel="images per class", ylabel="accuracy after the last step, %")
         plot.grid(color=FAINT, linewidth=0.3, alpha=0.6)
-        plot.legend(fontsize=8)
+        figure.legend(loc="outside lower center", ncols=1 if max(map(len, names)) > 24 else 2, fontsize=9)
         rows = [["method", *(f"IPC {c}" for c in counts)]]
         for line in lines:
             at = {p[0]: p[1] for p in line.points}
             rows.append([line.name, *(percent(at.get(c)) for c in counts)])
         alt = "; ".join(f"{r[0]}: {', '.join(r[1:])}" for r in rows[1:])
-        text = f"{about}. Whiskers are one standard deviation over training seeds."
+        text = f"{about}. Whiskers are one standard deviation over training seeds, between sets of several generation "
+        text += "seeds. Grey: real images." + (f" {HOLLOW}" if any(line.hollow for line in lines) else "")
+        text += lacking([line.name for line in lines], what="line")
         return drawn(figure, "accuracy_by_ipc", "Accuracy against images per class", text, f"Line chart. {alt}.", rows)
 
 
 def cost_bars(costs: Sequence[tuple[str, float, str]]) -> Drawn:
     """Seconds per image of each set, (name, seconds, device)."""
-    names = writable([name for name, _, _ in costs], 36, tail=True)
-    with sheet(6.4, 0.9 + 0.4 * len(costs)) as figure:
+    names = writable([name for name, _, _ in costs], 26, tail=True, what="set")
+    with sheet(5.4, 0.9 + 0.4 * len(costs)) as figure:
         plot = figure.add_subplot()
         for k, (_, seconds, _) in enumerate(costs):
             look: dict[str, Any] = {"color": COLOURS[k % 8], "hatch": HATCHES[k % 8]}
             plot.barh(-k, seconds, height=0.6, edgecolor=INK, linewidth=0.4, **look)
-            plot.text(seconds, -k, f" {seconds:.3g} s", va="center", fontsize=8)
+            near: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+            plot.annotate(f"{seconds:.3g} s", (seconds, -k), **near)
         plot.set_yticks([-k for k in range(len(costs))], labels=names)
         plot.tick_params(axis="y", length=0)
-        plot.set(xlabel="seconds per image", xlim=(0, 1.15 * max(c[1] for c in costs) or 1))
+        plot.set(xlabel="seconds per image", xlim=(0, 1.2 * max(c[1] for c in costs) or 1))
         rows = [["set", "seconds per image", "device"], *([n, f"{s:.3g}", d] for n, s, d in costs)]
         alt = "; ".join(f"{n} {s:.3g} s on {d}" for n, s, d in costs)
-        text = "Sampling with guidance, as each chunk recorded it; times of different machines do not compare."
+        text = (
+            "Sampling, with all that its guidance computes, as each chunk recorded it; times of different machines do "
+        )
+        text += "not compare." + lacking([name for name, _, _ in costs], what="set")
         return drawn(figure, "cost", "Cost", text, f"Bar chart of seconds per image. {alt}.", rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,32 +16,9 @@ from typing import Any
 from dap.data import open_dataset
 from dap.disk import AGAIN
 from dap.errors import StoreError
+from dap.reporting.results import Result, number, results_of
 from dap.seal import read_sealed
 from dap.store import Store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """One row of an evaluation: a set or a baseline, and a network. Accuracies are fractions.
-
-    name, baseline   the set as it was called, or the baseline
-    best             the best of all evaluations, chosen on the test data; None where it was not kept
-    row, whole       as in the file, for whoever wants the rest
-    """
-
-    name: str
-    baseline: bool
-    protocol: str
-    scaled: bool
-    network: str
-    ipc: int | None
-    mean: float
-    sd: float | None
-    values: tuple[float, ...]
-    best: float | None
-    row: Mapping[str, Any]
-    whole: Mapping[str, Any]
-    file: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +35,18 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class SetView:
-    """A set and all that is known of it; `name` as the user wrote it, results by file, newest last."""
+    """A set and all that is known of it, results and measurements by file, newest last.
 
+    given, name  as the user wrote it, for commands; and as people read it among other sets
+    metrics      the measurement that is shown: the newest
+    """
+
+    given: str
     name: str
     store: Store
     pictures: tuple[Picture, ...]
     results: tuple[Result, ...]
+    measured: tuple[Mapping[str, Any], ...]
     metrics: Mapping[str, Any] | None
     traces: tuple[Mapping[str, Any], ...]
     seconds: float | None
@@ -94,7 +77,8 @@ def read_set(given: str | Path) -> SetView:
     store = Store.open(path)
     warnings: list[str] = []
     pictures, markers = tuple(_pictures(store)), list(_markers(store, warnings))
-    metrics = _newest(path / "metrics", warnings)
+    measured = tuple(r for r in _records(path / "metrics", warnings) if isinstance(r.get("representativeness"), dict))
+    metrics = measured[-1] if measured else None
     _tell_missing(store, pictures, warnings)
     _tell_stale(metrics, pictures, warnings)
     for marker in markers:
@@ -105,10 +89,12 @@ def read_set(given: str | Path) -> SetView:
         warnings.append(f"{len(skipped)} real images could not be read and were left out: {named}")
     seconds = [marker["seconds"] for marker in markers if isinstance(marker.get("seconds"), int | float)]
     return SetView(
+        given=str(given),
         name=str(given),
         store=store,
         pictures=pictures,
-        results=_of_these_images(path, pictures, list(_results(path / "evaluation", warnings)), warnings),
+        results=_of_these_images(path, pictures, results_of(_records(path / "evaluation", warnings)), warnings),
+        measured=measured,
         metrics=metrics,
         traces=tuple(_traces(path / "trace", warnings)),
         seconds=sum(seconds) if seconds else None,
@@ -164,12 +150,6 @@ def _tell_stale(metrics: Mapping[str, Any] | None, pictures: Sequence[Picture], 
         )
 
 
-def _newest(folder: Path, warnings: list[str]) -> Mapping[str, Any] | None:
-    """The last written metrics that can be read."""
-    found = [record for record in _records(folder, warnings) if isinstance(record.get("representativeness"), dict)]
-    return found[-1] if found else None
-
-
 def _records(folder: Path, warnings: list[str], pattern: str = "*.json") -> list[dict[str, Any]]:
     """The JSON objects in a folder, oldest first, each with its "file"."""
     paths = [p for p in folder.glob(pattern) if p.is_file() and not p.name.startswith(".")]
@@ -186,61 +166,20 @@ def _records(folder: Path, warnings: list[str], pattern: str = "*.json") -> list
     return out
 
 
-def _results(folder: Path, warnings: list[str]) -> Iterator[Result]:
-    for whole in _records(folder, warnings):
-        rows = whole.get("results")
-        for row in rows if isinstance(rows, list) else []:
-            if (found := _result(row, whole)) is not None:
-                yield found
-
-
 def _of_these_images(
-    path: Path, pictures: Sequence[Picture], results: list[Result], warnings: list[str]
+    path: Path, pictures: Sequence[Picture], results: Iterable[Result], warnings: list[str]
 ) -> tuple[Result, ...]:
     """The results without those of files that another set left, or this one when it had other images."""
-    told = {
-        result.file: str(result.row["digest"]) for result in results if not result.baseline and result.row.get("digest")
-    }
+    every: tuple[Result, ...] = tuple(results)
+    told = {one.file: str(one.row["digest"]) for one in every if not one.baseline and one.row.get("digest")}
     if not told or not all(picture.there for picture in pictures):
-        return tuple(results)
+        return every
     now = open_dataset(str(path)).digest
     stale = sorted(file for file, digest in told.items() if digest != now)
     warnings += [f"{file} is about other images than these: it is left out, evaluate again" for file in stale]
-    return tuple(result for result in results if result.file not in stale)
-
-
-def _result(row: Any, whole: Mapping[str, Any]) -> Result | None:
-    """A row of which at least the set, the network and the last accuracy are known."""
-    last = row.get("last") if isinstance(row, dict) else None
-    mean = number(last or {}, "mean")
-    if not isinstance(last, dict) or mean is None or not isinstance(row.get("network"), str):
-        return None
-    ipc, values = row.get("ipc"), last.get("values")
-    return Result(
-        name=str(row.get("set")),
-        baseline=row.get("source") is not None,
-        protocol=str(whole.get("protocol", "?")),
-        scaled=bool(whole.get("scaled")),
-        network=row["network"],
-        ipc=ipc if isinstance(ipc, int) else None,
-        mean=mean,
-        sd=number(last, "sd"),
-        values=tuple(float(v) for v in values if isinstance(v, int | float)) if isinstance(values, list) else (),
-        best=number(row, "best", "mean"),
-        row=row,
-        whole=whole,
-        file=str(whole["file"]),
-    )
+    return tuple(one for one in every if one.file not in stale)
 
 
 def _traces(folder: Path, warnings: list[str]) -> list[dict[str, Any]]:
     found = [trace for sub in sorted(folder.glob("*/")) for trace in _records(sub, warnings, "[0-9]*.json")]
     return [trace for trace in found if isinstance(trace.get("steps"), list) and trace["steps"]]
-
-
-def number(record: Mapping[str, Any], *path: str) -> float | None:
-    """A number deep in a record, None when it is not there."""
-    found: Any = record
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

@@ -35,6 +35,8 @@
       return section;
     });
     classes.replaceChildren(...made);
+    const most = Math.max(0, ...set.classes.map((one) => one.images.length));  // classes of few images share a row
+    classes.style.setProperty("--wide", `${Math.max(10, 4.875 * most)}rem`);
     filter();
   }
 
@@ -72,7 +74,13 @@
     find("counted").textContent = wanted ? `${left} of ${set.classes.length} classes` : "";
   }
   find("find").addEventListener("input", filter);
-  window.addEventListener("beforeprint", () => [...classes.children].forEach(fill));
+  let opened = [];
+  window.addEventListener("beforeprint", () => {  // paper cannot be clicked
+    [...classes.children].forEach(fill);
+    opened = [...document.querySelectorAll("details:not([open], .figures details)")];
+    for (const one of opened) one.open = true;
+  });
+  window.addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
   for (const radio of document.querySelectorAll('input[name="set"]')) {
     radio.addEventListener("change", () => { set = data.sets[Number(radio.value)]; gallery(); maps(); });
   }
@@ -150,6 +158,7 @@
 
   function maps() {
     if (!canvas) return;
+    if (find("mapset")) find("mapset").textContent = set.name;
     const choice = find("mapchoice"), names = { train: "training", test: "test" };
     choice.replaceChildren(choice.firstElementChild, ...set.maps.map((one, at) => {
       const label = make("label", null, { class: "pill" });
@@ -176,7 +185,10 @@
         draw();
       });
       const sample = make("canvas", null, { width: 32, height: 32, "aria-hidden": "true" });
-      mark(sample.getContext("2d"), 16, 16, 11, label);
+      const pen = sample.getContext("2d");
+      mark(pen, 16, 16, 11, label);
+      pen.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink");
+      pen.stroke();
       row.append(box, sample, make("span", map.classes[label], { dir: "auto" }));
       return row;
     }));
@@ -202,20 +214,21 @@
     canvas.height = box.height * dense;
     const pen = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
     pen.scale(dense, dense);
+    const large = box.width < 500 ? 4 : 5.5, line = style.getPropertyValue("--ink");
     places = map ? map.points.map((p) => off.has(map.classes[p[LABEL]]) ? null
       : [edge + p[X] * (box.width - 2 * edge), edge + (1 - p[Y]) * (box.height - 2 * edge)]) : [];
     for (const kind of [-1, 0]) {
       places.forEach((at, k) => {
         const point = map.points[k];
         if (!at || point[KIND] !== kind) return;
-        pen.globalAlpha = kind ? 0.5 : 1;
-        mark(pen, at[0], at[1], kind ? 2.2 : 5.5, point[LABEL]);
-        if (!kind) { pen.strokeStyle = style.getPropertyValue("--card"); pen.lineWidth = 1.2; pen.stroke(); }
+        pen.globalAlpha = kind ? 0.6 : 1;
+        mark(pen, at[0], at[1], kind ? large / 2.5 : large, point[LABEL]);
+        if (!kind) { pen.strokeStyle = line; pen.lineWidth = 1; pen.stroke(); }
       });
     }
     if (marked >= 0 && places[marked]) {
       pen.globalAlpha = 1;
-      pen.strokeStyle = style.getPropertyValue("--ink");
+      pen.strokeStyle = line;
       pen.lineWidth = 2;
       pen.beginPath();
       pen.arc(places[marked][0], places[marked][1], 10, 0, 7);

@@ -41,9 +41,9 @@ def thumbnails(readers: Sequence[Reader], budget: int, largest: int = SIDES[0]) 
     return Thumbnails(uris=uris, side=min(side, max((min(p.size) for p in some), default=side)))
 
 
-def uri(picture: Image.Image, side: int | None = None) -> str:
-    """A picture as a data URI, its square centre no larger than `side`."""
-    return f"data:image/webp;base64,{base64.b64encode(_webp(picture, side)).decode()}"
+def uri(picture: Image.Image, side: int | None = None, *, exact: bool = False) -> str:
+    """A picture as a data URI, its square centre no larger than `side`; `exact` keeps every pixel as it is."""
+    return f"data:image/webp;base64,{base64.b64encode(_webp(picture, side, exact)).decode()}"
 
 
 def file_reader(path: Path) -> Reader:
@@ -91,12 +91,12 @@ def known(source: Source, label: int) -> frozenset[str]:
     return cache[label]
 
 
-def _webp(picture: Image.Image, side: int | None) -> bytes:
+def _webp(picture: Image.Image, side: int | None, exact: bool = False) -> bytes:
     if side is not None:
         picture = fit(picture, min(side, *picture.size))
     out = io.BytesIO()
     small = max(picture.size) <= 32  # a few pixels are enlarged by the reader: keep every one as it is
-    picture.save(out, "WEBP", quality=QUALITY, lossless=small, method=4)
+    picture.save(out, "WEBP", quality=QUALITY, lossless=small or exact, method=4)
     return out.getvalue()
 
 
