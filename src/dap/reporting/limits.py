@@ -59,9 +59,7 @@ def limits(views: Sequence[SetView]) -> list[str]:
         if len(result.values) < LEAST_SEEDS:
             out.append(f"{len(result.values)} training seed: the accuracy has no spread worth the name.")
         if not (result.whole.get("across_sets") or len(views) > 1):
-            out.append(
-                "One generation seed: another seed makes other images, and that spread is usually the larger one."
-            )
+            out.append("One generation seed: another seed makes other images, and that spread may be the larger one.")
         if result.scaled:
             out.append("The protocol was shortened: the accuracy compares only with others shortened alike.")
         if result.best is not None:
