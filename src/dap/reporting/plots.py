@@ -88,10 +88,7 @@ def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]
         plot.set_yticks([0.25, 0.5, 0.75, 1.0], labels=[""] * 4)
         plot.set_xticks(angles, labels=[axis.label for axis in axes], fontsize=8.5)
         plot.tick_params(axis="x", pad=2)
-        for angle, tick in zip(angles, plot.get_xticklabels(), strict=True):
-            side = math.sin(angle)
-            tick.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-            tick.set_verticalalignment("center" if abs(side) > 0.9 else "bottom" if math.cos(angle) > 0 else "top")
+        _outwards(plot, angles)
         plot.grid(color=FAINT, linewidth=0.4, alpha=0.6)
         plot.spines["polar"].set_color(FAINT)
         for k, (_, values) in enumerate(sets):
@@ -114,6 +111,14 @@ def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]
         text = "Each axis has its own scale, written beside it from centre to rim; the rim is the better end. The area "
         text += f"means nothing. {about}".rstrip() + lacking([name for name, _ in sets], what="set")
         return drawn(figure, "radar", "Sets against each other", text, f"Radar chart. {alt}.", rows)
+
+
+def _outwards(plot: Any, angles: Sequence[float]) -> None:
+    """Labels that begin at the circle, wherever on it they stand."""
+    for angle, tick in zip(angles, plot.get_xticklabels(), strict=True):
+        side = math.sin(angle)
+        tick.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
+        tick.set_verticalalignment("center" if abs(side) > 0.9 else "bottom" if math.cos(angle) > 0 else "top")
 
 
 def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
