@@ -160,7 +160,7 @@ class Exact(Watched):
 
 
 def energy_by_hand(s: Tensor, r: Tensor, guidance: Representativeness) -> float:
-    """E(S) of method.md, section 2, written out in float64 with its own loops."""
+    """E(S) of a set as it is (1/I), written out in float64 with its own loops."""
     shift = r.mean(0) if guidance.kernel in SHIFT_INVARIANT else 0
     s, r = s - shift, r - shift
     kernel = make_kernel(guidance.kernel, r)
@@ -174,7 +174,7 @@ def energy_by_hand(s: Tensor, r: Tensor, guidance: Representativeness) -> float:
     for i, s_i in enumerate(s):
         total += sum(d(s_i, t_j) for t_j in r) / len(r)
         apart = sum(d(s_i, s_j) for j, s_j in enumerate(s) if j != i)
-        total -= guidance.repulsion / 2 * apart / max(1, len(s) - 1)
+        total -= guidance.repulsion / 2 * apart / len(s)
     return total
 
 

@@ -12,6 +12,7 @@ import typer
 from dap._version import __version__
 from dap.commands import options
 from dap.commands.evaluate import evaluate
+from dap.commands.measure import measure
 from dap.commands.options import Arch, ConfigFile, Data, Device, Json, Override, Quiet, Split, Subset
 from dap.commands.settings import given, likely_test, settings_of
 from dap.commands.teacher import teacher
@@ -175,38 +176,7 @@ def distill(
 
 app.command()(teacher)
 app.command()(evaluate)
-
-
-@app.command()
-def measure(
-    sets: Annotated[list[Path], typer.Argument(help="Distilled sets, or any folders of class folders")],
-    reference: Annotated[
-        str | None, typer.Option(help="The real images they stand for  [default: what the first set records]")
-    ] = None,
-    test: Annotated[str | None, typer.Option(help="Held-out real images, for a second map")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Whose tap is used  [default: the backbone that made the first set]")
-    ] = None,
-    features: Annotated[
-        str | None, typer.Option(help="tap, pixels, torchvision:NAME or timm:NAME  [default: tap]")
-    ] = None,
-    device: Device = None,
-    config: ConfigFile = None,
-    set_: Override = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Representativeness, diversity, coverage and near-copies of sets, against real images."""
-    talk = Talk(quiet=quiet, as_json=as_json)
-    with known_failures():
-        from dap.commands.measure import run_measure
-
-        flags = {"metrics": given(features=features), "backbone": given(name=backbone, device=device)}
-        settings = settings_of(config, set_, flags, "measure")
-        result, table = run_measure(sets, reference, test, backbone is not None, settings, talk)
-        talk.result(result, table)
-        if result["files"]:
-            talk.next(["dap", "report", *(str(Path(file).parents[1]) for file in result["files"])])
+app.command()(measure)
 
 
 @app.command()

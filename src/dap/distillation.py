@@ -19,14 +19,14 @@ from typing import Any
 import torch
 
 from dap.backbones import Backbone
-from dap.config import Config, as_record, digest, require
+from dap.config import Config, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
 from dap.guidance import Guidance, load_guidance
+from dap.identity import identity
 from dap.memory import Thrift, enough_memory
 from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
-from dap.record import versions
 from dap.reference import Reference
 from dap.resolution import backbone_of, decided, real_images, reference_size, resolved, sampler_of
 from dap.sampling import Guided, Sampler, Start, State, trajectory
@@ -169,7 +169,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     reference = None
     if guidance is not None:
         guidance, reference = decided(config, backbone, guidance, sampler, source)
-    record = _record(config, source, backbone, guidance, classes)
+    record = identity(config, source, backbone, guidance, classes)
     record["real_images"]["counts"] = list(everything)  # all there were, "used" or not
     chunks = plan_chunks(
         source.class_names,
@@ -207,48 +207,3 @@ def summary(job: Job, seconds: float) -> dict[str, Any]:
         "digest": job.record["digest"],
         "seconds": round(seconds, 3),
     }
-
-
-def _record(
-    config: Config, source: Source, backbone: Backbone, guidance: Guidance | None, classes: tuple[int, ...]
-) -> dict[str, Any]:
-    """config.json: what determines the pixels (and the digest of that), and what else is worth knowing.
-
-    Device, compilation, versions, paths and chunk size do not determine them; IPC does only when images of a class are
-    coupled.
-    """
-    run: dict[str, Any] = {"seed": config.run.seed, "micro_batch": config.run.micro_batch}
-    if guidance is not None and guidance.couples:
-        run["ipc"] = config.run.ipc
-    used = {} if guidance is None else {"used": list(source.counts), "skipped": list(source.skipped)}
-    kind = type(guidance)
-    name = "none" if guidance is None else f"{kind.__module__}:{kind.__qualname__}"
-    chosen = {"name": name, **({} if guidance is None else as_record(guidance))}
-    determines = {
-        "data": {
-            "class_names": list(source.class_names),
-            "images": None if guidance is None else source.digest,
-        },
-        "backbone": {"weights": backbone.weights_digest(), "classes": list(classes), **_settings(config, backbone)},
-        "sampling": {name: value for name, value in as_record(config.sampling).items() if value is not None},
-        "guidance": chosen,
-        "run": run,
-    }
-    resolved = {name: as_record(getattr(config, name)) for name in ("data", "backbone", "sampling", "run")}
-    if (embedding := getattr(backbone, "time_embedding", None)) is not None:  # the weights' digest covers it
-        resolved["backbone"]["time_embedding"] = embedding
-    return {
-        "digest": digest(determines),
-        "determines": determines,
-        "config": {**resolved, "guidance": {"preset": config.guidance.name, **chosen}},
-        "class_names": list(source.class_names),
-        "real_images": used,
-        "versions": versions(),
-    }
-
-
-def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
-    """What `[backbone]` says that determines the pixels; of a text backbone, what it is told."""
-    names, prompts = ("cfg_scale", "cfg_channels", "dtype", "vae_tiling"), getattr(backbone, "prompts", None)
-    told = {} if prompts is None else {"prompts": prompts.record()}
-    return {**{name: getattr(config.backbone, name) for name in names}, **told}

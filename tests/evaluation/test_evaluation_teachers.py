@@ -346,7 +346,6 @@ def test_a_teacher_is_needed_exactly_where_labels_are_soft(tmp_path: Path, train
     for config, said in (
         (soft(tmp_path), "protocol 'mine-online' needs a teacher: --teacher torchvision:resnet18"),
         (EvaluationConfig(protocol="hard-tiny", teacher=str(trained)), "has hard labels; leave --teacher out"),
-        (EvaluationConfig(protocol="hard-tiny", dtype="bf16", compile=True), "--dtype bf16 and --compile need a CUDA"),
     ):
         with pytest.raises(ConfigError, match=said):
             evaluate([given], held_out, config=config, device="cpu")

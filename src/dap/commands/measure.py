@@ -1,17 +1,48 @@
-"""`dap measure`: progress over all images."""
+"""`dap measure`: what is typed, and progress over all images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
+from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
+from dap.commands.settings import given, settings_of
 from dap.config import BackboneConfig, Config
-from dap.metrics import measure
-from dap.terminal import Talk, counted, measured_table
+from dap.terminal import Talk, counted, known_failures, measured_table
+
+
+def measure(
+    sets: Annotated[list[Path], typer.Argument(help="Distilled sets, or any folders of class folders")],
+    reference: Annotated[
+        str | None, typer.Option(help="The real images they stand for  [default: what the first set records]")
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Held-out real images, for a second map")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Whose tap is used  [default: the backbone that made the first set]")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="tap, pixels, torchvision:NAME or timm:NAME  [default: tap]")
+    ] = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    set_: Override = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Representativeness, diversity, coverage and near-copies of sets, against real images."""
+    talk = Talk(quiet=quiet, as_json=as_json)
+    with known_failures():
+        flags = {"metrics": given(features=features), "backbone": given(name=backbone, device=device)}
+        settings = settings_of(config, set_, flags, "measure")
+        result, table = run_measure(sets, reference, test, backbone is not None, settings, talk)
+        talk.result(result, table)
+        if result["files"]:
+            talk.next(["dap", "report", *(str(Path(file).parents[1]) for file in result["files"])])
 
 
 def run_measure(
@@ -21,11 +52,13 @@ def run_measure(
 
     named  whether the user named a backbone; else each set's own is taken
     """
+    from dap import metrics
+
     device = config.backbone.device
     chosen = named or replace(config.backbone, device="auto") != BackboneConfig()
     talk.say(f"reading {counted(len(sets), 'set')}{f' and {reference}' if reference else ''}")
     with talk.progress("measure", 0) as meter:
-        result = measure(
+        result = metrics.measure(
             sets,
             reference,
             test=test,
