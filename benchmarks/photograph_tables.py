@@ -69,6 +69,26 @@ def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
     yield ""
 
 
+def choices(about: dict[str, Any]) -> Iterator[str]:
+    """What was chosen from, without test data: accuracies by IPC, and the share of real diversity at IPC 10."""
+    rows, setting = about["rows"], about["setting"]
+    names = dict.fromkeys(key.split(" | ")[1] for key in rows if key.startswith("choose | "))
+    if not names:
+        return
+    ipcs, sets = setting["choose_ipcs"], len(setting["choose_seeds"])
+    yield f"## Chosen on the validation part: {next(iter(setting['networks']))}, {sets} sets each"
+    yield ""
+    yield (
+        "| candidate | " + " | ".join(f"IPC {ipc}, last %" for ipc in ipcs) + " | Vendi score / real images', IPC 10 |"
+    )
+    yield "|---|" + "--:|" * (len(ipcs) + 1)
+    for name in names:
+        cells = [cell(values(rows, f"choose | {name} | {ipc}", "last")) for ipc in ipcs]
+        share = list(values(rows, f"choose | {name} | 10", "vendi_share").values())
+        yield f"| {NAMES.get(name, name)} | " + " | ".join(cells) + f" | {sum(share) / len(share) / 100:.2f} |"
+    yield ""
+
+
 def metrics(about: dict[str, Any]) -> Iterator[str]:
     """Means over seeds, the largest IPC that was measured."""
     rows, ipc = about["rows"], max(about["setting"]["ipcs"])
@@ -111,11 +131,7 @@ def table(about: dict[str, Any]) -> str:
     for network in setting["networks"]:
         if any(key.startswith(f"worth | {network} | ") for key in rows):
             lines += accuracy(about, network)
-    chosen = {key.partition(" | ")[2]: row for key, row in rows.items() if key.startswith("choose | ")}
-    if chosen:
-        lines += ["## Chosen on the validation part: IPC 10, one set and one training each", ""]
-        lines += ["| candidate | last, % |", "|---|--:|"]
-        lines += [*(f"| {name} | {100 * row['last']:.1f} |" for name, row in chosen.items()), ""]
+    lines += choices(about)
     if any(key.startswith("metrics | ") for key in rows):
         lines += metrics(about)
     costs = {key.partition(" | ")[2]: row for key, row in rows.items() if key.startswith("cost | ")}

@@ -2,10 +2,11 @@
 
     python benchmarks/photographs.py SETTING --data PARQUET_FOLDER [--work DIR] [--stage NAME ...] [--device cpu]
 
-SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, shortened evaluations, marked scaled)
+SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, shortened evaluations, marked scaled),
+          imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
 backbone  `dap train` with configs/train_*.toml on the training split
-choose    IPC 10, generation seed 100: gammas, strengths and variants, distilled from nine tenths of the training
-          split and judged on the last tenth; nothing is ever chosen on test data
+choose    generation seeds from 100: gammas, strengths and variants, distilled from nine tenths of the training split
+          and judged on the last tenth; nothing is ever chosen on test data
 sets      every method at every IPC and generation seed
 worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
 metrics   representativeness, diversity, coverage, near-copies
@@ -22,6 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +59,17 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them."""
+    """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them.
+
+    choose_ipcs, choose_seeds  of the stage `choose`; the published method's gamma is chosen at IPC 10
+    """
 
     recipe: str
     size: int
     ipcs: tuple[int, ...] = (1, 10, 50)
     seeds: int = 3
+    choose_ipcs: tuple[int, ...] = (10,)
+    choose_seeds: tuple[int, ...] = (100,)
     networks: dict[str, float]
     test_images: int | None = None
     evaluations: int | None = None
@@ -79,6 +86,15 @@ SETTINGS = {
         networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
         test_images=1000,
         evaluations=5,
+    ),
+    "imagenette16-cpu": Setting(
+        recipe="train_imagenette16_cpu",
+        size=16,
+        ipcs=(1, 10),
+        choose_ipcs=(10, 1),
+        choose_seeds=(100, 101, 102),
+        networks={"convnet-3": 0.1},
+        evaluations=1,
     ),
 }
 
@@ -153,22 +169,40 @@ class Bench:
         return {key: row[key]["values"][0] for key in ("last", "best")} | {"seconds": row["seconds"]}
 
     def choose(self) -> None:
-        """Every candidate once, without the test data."""
+        """Every candidate, and real images beside them, without the test data."""
         fit, held = split_validation(self.train, 0.1)
         folder = self.work / "fit"
         if not folder.exists():
             write(fit, folder)
         network = next(iter(self.setting.networks))
-        for name, guidance in CANDIDATES.items():
-            if (key := f"choose | {name}") not in self.results:
-                out = self.distilled(name, guidance, 10, 100, str(folder))
-                self.results[key] = self.judged(out, network, held)
-                print(key, self.results[key], flush=True)
+        for seed, ipc in product(self.setting.choose_seeds, self.setting.choose_ipcs):
+            real = {
+                name: replace(SELECTIONS[name](fit, ipc, seed), name=f"{name} {seed}") for name in ("random", "kmeans")
+            }
+            for name in [*real, *CANDIDATES]:
+                if (key := f"choose | {name} | {ipc} | {seed}") not in self.results:
+                    what = real.get(name) or self.distilled(name, CANDIDATES[name], ipc, seed, str(folder))
+                    self.results[key] = self.judged(what, network, held) | {
+                        "vendi_share": self.vendi_share(what, fit, ipc)
+                    }
+                    print(key, self.results[key], flush=True)
+
+    def vendi_share(self, what: Source | Path, real: Source, ipc: int) -> float | None:
+        """Vendi score of a set / of as many real images, at the tap; None for one image a class, where it is 1."""
+        if ipc == 1:
+            return None
+        table = {"name": str(self.pipeline), "device": self.device}
+        config = MetricsConfig(points=0, reference_size=min(500, *real.counts))
+        row = measure([what], real, backbone=table, config=config, device=self.device)["sets"][0]
+        return float(row["diversity"]["vendi"]["mean"] / row["yardstick"]["diversity"]["vendi"]["mean"])
 
     def methods(self) -> dict[str, dict[str, Any]]:
         """What is compared: unguided, dap-paper with the gamma that was best on the validation part, and ours."""
-        worth = {gamma: self.results[f"choose | dap-paper, gamma {gamma:g}"]["last"] for gamma in GAMMAS}
-        gamma = max(worth, key=lambda g: worth[g])
+        seeds = self.setting.choose_seeds
+        worth = {
+            g: [self.results[f"choose | dap-paper, gamma {g:g} | 10 | {s}"]["last"] for s in seeds] for g in GAMMAS
+        }
+        gamma = max(worth, key=lambda g: sum(worth[g]))
         return {"unguided": {"name": "none"}, "dap-paper": {"name": "dap-paper", "gamma": gamma}, **GUIDED}
 
     def all_sets(self) -> Iterator[tuple[str, Source | Path]]:
