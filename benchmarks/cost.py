@@ -166,9 +166,9 @@ def folder_of(photos: str, count: int | None) -> str:
 
 
 def sample_photos(folder: str, backbone: str) -> None:
-    """Ten images of each class, the preset, 10 steps."""
+    """Ten images of each class, the preset, 50 steps."""
     config = load_config(
-        data={"source": folder}, backbone={"name": backbone}, sampling={"steps": 10}, guidance={"name": "dap"}
+        data={"source": folder}, backbone={"name": backbone}, sampling={"steps": STEPS}, guidance={"name": "dap"}
     )
     sample_all(open_job(config, Path(tempfile.mkdtemp()) / "never-written"))
 

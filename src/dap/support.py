@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dap.data import Source
+from dap.kernels import distance, linear
 
 SIDE = 16  # of the small pictures that images are compared by
 AT_ONCE = 256  # images decoded together: memory does not grow with their number
@@ -31,8 +32,9 @@ ORDERED = 256  # of a class that is used whole, so many come first, in the order
 
 def support_points(rows: Tensor, count: int) -> list[int]:
     """The indices of `count` of the rows [N, F], in the order of choice; ties go to the first. count <= N."""
-    apart = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-    to_class, to_chosen = apart.mean(1), torch.zeros(len(rows))
+    exact = rows.double()
+    apart = distance(linear, exact, exact).round(decimals=5)  # else rounding tells twins apart
+    to_class, to_chosen = apart.mean(1), torch.zeros(len(rows), dtype=apart.dtype)
     chosen: list[int] = []
     for m in range(count):
         score = to_class - to_chosen / (m + 1)
