@@ -7,15 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from dap.cli import app
 from dap.testing import save_tiny_dit, tiny_dit
+from typed import Done, dap
 
 DIGITS = tuple("0123456789")
 
@@ -25,23 +23,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny random DiT that knows the ten digits by name."""
     where = tmp_path_factory.mktemp("model") / "dit"
     return str(save_tiny_dit(where, tiny_dit(classes=10, class_names=DIGITS)))
-
-
-@dataclass
-class Done:
-    """How a command ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def dap(*words: object) -> Done:
-    """The command in this process: importing torch and diffusers anew costs seconds each time."""
-    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="dap")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Done(result.exit_code, result.stdout, result.stderr)
 
 
 def start(*words: object) -> subprocess.Popen[str]:

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from dap.cli import app
 from small_sets import distilled, folder
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def dap(*words: object) -> Done:
-    result = CliRunner().invoke(app, [str(word) for word in words], prog_name="dap")
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Done(result.exit_code, result.stdout, result.stderr)
+from typed import dap
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from dap.errors import ConfigError, DataError, unknown
 from dap.evaluation.batches import Labelled
 from dap.evaluation.candidate import Candidate
 from dap.evaluation.protocols import Protocol
+from dap.finished import finished_at
 from dap.record import versions
-from dap.store import Store
 
 BASELINES = (*SELECTIONS, "full")
 
@@ -30,7 +30,8 @@ def open_candidate(given: Source | str | Path, test: Source, protocol: Protocol)
     Raises: DataError when its classes are not those of `test`, a class is empty, its images differ in size or
     are not square (unless the protocol brings them to one size), or the dataset is unfinished or damaged.
     """
-    directory, record = (None, {}) if isinstance(given, Source) else _distilled(Path(given).expanduser())
+    store = None if isinstance(given, Source) else finished_at(Path(given).expanduser())
+    directory, record = (None, {}) if store is None else (store.path, store.config)
     source = given if isinstance(given, Source) else open_dataset(str(given))
     order = match(source, test)
     images = load(source, order, size=protocol.size, mode="RGB")
@@ -174,20 +175,6 @@ def _real_counts(record: dict[str, Any], source: Source, order: Sequence[int]) -
         return None
     known = dict(zip(record["class_names"], counts, strict=True))
     return tuple(known[source.class_names[label]] for label in order)
-
-
-def _distilled(path: Path) -> tuple[Path | None, dict[str, Any]]:
-    """(directory, config.json) of a finished distilled dataset or its data folder; (None, {}) for others."""
-    for base in (path, path.parent if path.name == "data" else path):
-        if (base / "plan.json").is_file():
-            store = Store.open(base)
-            if missing := store.missing():
-                raise DataError(
-                    f"{str(base)!r} is unfinished or damaged ({len(missing)} of {len(store.chunks)} chunks);"
-                    f" dap verify {base} says where, the same dap distill again mends it"
-                )
-            return base, store.config
-    return None, {}
 
 
 def _is_grey(data: Labelled) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dap.data import Source, open_dataset
 from dap.errors import ConfigError, DataError
-from dap.store import Store
+from dap.finished import finished_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +48,9 @@ def open_subjects(given: Sequence[Source | str | Path]) -> list[Subject]:
 def _open(given: Source | str | Path) -> Subject:
     if isinstance(given, Source):
         return Subject(name=given.name, source=given)
-    path = Path(given).expanduser()
-    for base in (path, path.parent if path.name == "data" else path):
-        if (base / "plan.json").is_file():
-            store = Store.open(base)
-            if missing := store.missing():
-                raise DataError(
-                    f"{str(base)!r} is unfinished or damaged ({len(missing)} of {len(store.chunks)} chunks);"
-                    f" dap verify {base} says where, the same dap distill again mends it"
-                )
-            return Subject(name=str(given), source=open_dataset(base), directory=base, record=store.config)
+    store = finished_at(Path(given).expanduser())
+    if store is not None:
+        return Subject(name=str(given), source=open_dataset(store.path), directory=store.path, record=store.config)
     return Subject(name=str(given), source=open_dataset(str(given)))
 
 
