@@ -9,7 +9,7 @@ import torch
 
 from dap.bank import Bank
 from dap.guidance import Representativeness
-from dap.reference import Reference, orthogonal
+from dap.reference import Reference
 from dap.testing import tiny_dit, tiny_latent_dit, tiny_source
 
 TAP = "block.1"
@@ -44,26 +44,6 @@ def test_features_are_the_backbones_own_of_the_noised_images(make: Any, bench: A
 
 
 # --- noise ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 40])
-def test_noise_is_balanced_and_of_unit_variance(count: int, bench: Any) -> None:
-    reference = bench().reference()
-    noise = reference.noise(0, torch.zeros(count, 1, 8, 8)).flatten(1)
-    half = -(-count // 2)
-    assert torch.equal(noise[half:], -noise[: count - half])
-    gram = noise[:half] @ noise[:half].T
-    torch.testing.assert_close(gram, torch.diag(gram.diagonal()), rtol=1e-4, atol=1e-3)
-    if count > 2:
-        assert float(noise.var()) == pytest.approx(1, abs=0.15)
-
-
-def test_orthogonal_rows_keep_their_lengths_and_point_in_every_direction() -> None:
-    rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    turned = orthogonal(rows)
-    torch.testing.assert_close(turned.norm(dim=1), rows.norm(dim=1))
-    torch.testing.assert_close(turned[0], rows[0])  # the first stays as it was drawn
-    torch.testing.assert_close(orthogonal(-rows), -turned)  # no sign is preferred
 
 
 def test_a_row_keeps_its_noise_at_every_step(bench: Any) -> None:

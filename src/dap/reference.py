@@ -4,9 +4,9 @@ They do not depend on the synthetic images, so they are extracted once for all i
 at the tap, in forwards of a fixed number of rows, and may be kept on disk (`dap.bank`). Three things make them cheap,
 each measured in docs/guidance.md against the mean over the noise, which is what guidance needs:
 
-* balanced noise: the second half of a class's rows has the first half's noise with its sign turned round (antithetic),
-  and the first half's are orthogonal to each other. 96 support points noised so come nearer to the mean than the whole
-  class with independent noise;
+* balanced noise: images that are neighbours make a pair, one has the other's noise with its sign turned round
+  (antithetic), and the pairs' noises are orthogonal to each other. 96 support points noised so come nearer to the mean
+  than the whole class with independent noise; and so do clusters of whole pairs (`dap.guidance.clusters`);
 * anchors: a row keeps its noise at all steps, so its features change smoothly with t; they are computed about every 100
   timesteps and in between taken on the straight line;
 * half precision, kept on disk or not: a cache never changes a bit.
@@ -29,6 +29,8 @@ from dap.backbones.chain import Chain
 from dap.bank import Bank
 from dap.data import Source
 from dap.guidance.base import acts
+from dap.guidance.clusters import cluster_weights
+from dap.noise import balanced, neighbours
 from dap.pooling import Pooling
 
 PART_BYTES = 10**9  # one class at one step: a larger one comes in parts, extracted again at every step
@@ -204,24 +206,15 @@ class Reference:
         self._latents.move_to_end(label)
         return self._latents[label]
 
+    def clusters(self, label: int) -> Tensor:
+        """W [ipc, N] of `cluster_weights`: the class's real images divided among its synthetic ones, pairs together."""
+        x_0 = self.latents(label)
+        return cluster_weights(x_0, self.ipc, partner=neighbours(x_0.flatten(1)))
+
     def noise(self, label: int, x_0: Tensor) -> Tensor:
         """Balanced noise [N, C, H, W] of a class's rows, the same at every step."""
         text = f"reference/{self.seed}/{self.source.class_names[label]}"
-        draw = torch.Generator().manual_seed(int.from_bytes(blake2b(text.encode(), digest_size=7).digest()))
-        half = torch.randn((-(-len(x_0) // 2), x_0[0].numel()), generator=draw)
-        half = torch.cat([orthogonal(block) for block in half.split(min(half.shape[1], BLOCK))])
-        return torch.cat([half, -half])[: len(x_0)].view(x_0.shape).to(x_0)
-
-
-BLOCK = 256  # rows made orthogonal together, and never more than there are dimensions
-
-
-def orthogonal(rows: Tensor) -> Tensor:
-    """Rows [n, d], n <= d, turned to be orthogonal; their lengths stay. Of Gaussian rows: each is still Gaussian."""
-    directions, triangle = torch.linalg.qr(rows.T)
-    signs = triangle.diagonal().sign()  # the decomposition's own choice of sign is no draw
-    turned: Tensor = (directions * signs).T * rows.norm(dim=1, keepdim=True)
-    return turned
+        return balanced(x_0, int.from_bytes(blake2b(text.encode(), digest_size=7).digest()))
 
 
 def _halved(rows: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ from dap.backbones.base import Backbone
 from dap.config import require
 from dap.errors import BackboneError, unknown
 from dap.guidance.base import Shift
-from dap.guidance.clusters import cluster_weights
 from dap.guidance.energy import Energy
 from dap.guidance.taps import best_tap
 from dap.kernels import TINY, check_kernel_name
@@ -171,7 +170,7 @@ class Representativeness:
             slope, gap = torch.zeros_like(rows), rows.new_zeros(len(rows))
             for label, where in rows_of_classes(step):
                 if self.reference == "cluster" and label not in weights:
-                    weights[label] = cluster_weights(reference.latents(label), reference.ipc)
+                    weights[label] = reference.clusters(label)
                 chosen = [step.units[row].index for row in where]
                 w = weights[label][chosen] if label in weights else None
                 slope[where], gap[where] = self.pull(rows[where], reference.parts(label, step.index), w)
