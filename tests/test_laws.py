@@ -1,5 +1,6 @@
 """The laws of the loop: what guidance may and may not change, and that unguided sampling is the diffusers pipeline."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -159,8 +160,8 @@ class Exact(Watched):
         return self._inner.tap_features(x.double(), t, condition, tap)
 
 
-def energy_by_hand(s: Tensor, r: Tensor, guidance: Representativeness) -> float:
-    """E(S) of a set as it is (1/I), written out in float64 with its own loops."""
+def energy_by_hand(s: Tensor, r: Tensor, guidance: Representativeness, seen: list[list[int]]) -> float:
+    """E(S) of a set as it is (1/I), written out in float64 with its own loops; image i sees the real rows seen[i]."""
     shift = r.mean(0) if guidance.kernel in SHIFT_INVARIANT else 0
     s, r = s - shift, r - shift
     kernel = make_kernel(guidance.kernel, r)
@@ -172,7 +173,7 @@ def energy_by_hand(s: Tensor, r: Tensor, guidance: Representativeness) -> float:
 
     total = 0.0
     for i, s_i in enumerate(s):
-        total += sum(d(s_i, t_j) for t_j in r) / len(r)
+        total += sum(d(s_i, r[j]) for j in seen[i]) / len(seen[i])
         apart = sum(d(s_i, s_j) for j, s_j in enumerate(s) if j != i)
         total -= guidance.repulsion / 2 * apart / len(s)
     return total
@@ -192,7 +193,33 @@ def test_shift_is_the_finite_difference_of_the_energy(
 ) -> None:
     b = bench(exact, steps=3, real=3, micro_batch=2)
     guidance = Representativeness(gamma=1.0, kernel=kernel, power=power, repulsion=repulsion, pool=pool, tap="block.1")
-    reference = b.reference(pooling=guidance.pooling)
+    check_shift(guidance, b, exact, units, [[0, 1, 2]] * 3)
+
+
+@pytest.mark.parametrize("repulsion", [0.0, 1.0])
+@pytest.mark.parametrize("power", [1, 2])
+def test_with_clusters_too_and_image_i_sees_cluster_i(
+    power: int, repulsion: float, exact: Exact, bench: Any, units: Any
+) -> None:
+    b = bench(exact, steps=3, real=8, micro_batch=2)
+    guidance = Representativeness(gamma=1.0, power=power, repulsion=repulsion, reference="cluster", tap="block.1")
+    given = b.reference(ipc=3).clusters(1)
+    seen = [row.nonzero().flatten().tolist() for row in given]
+    assert sorted(itertools.chain(*seen)) == list(range(8))
+    assert min(map(len, seen)) > 1
+    check_shift(guidance, b, exact, units, seen)
+
+
+def test_a_class_of_fewer_real_images_than_synthetic_ones_is_seen_whole(exact: Exact, bench: Any, units: Any) -> None:
+    b = bench(exact, steps=3, real=2, micro_batch=2)
+    guidance = Representativeness(gamma=1.0, repulsion=1.0, reference="cluster", tap="block.1")
+    check_shift(guidance, b, exact, units, [[0, 1]] * 3)
+
+
+def check_shift(guidance: Representativeness, b: Any, exact: Exact, units: Any, seen: list[list[int]]) -> None:
+    """The shift of three images of class 1, along a random direction, is minus the slope of E."""
+    pool = guidance.pool
+    reference = b.reference(pooling=guidance.pooling, ipc=3)
     chosen, draw = units([1], 3), torch.Generator().manual_seed(0)
     shift, condition = guidance.prepare(exact, reference), exact.condition([1] * 3)
     looked = []
@@ -202,7 +229,7 @@ def test_shift_is_the_finite_difference_of_the_energy(
 
     def energy(x: Tensor, step: Any) -> float:
         real = reference.features(1, step.index).double()
-        return energy_by_hand(rows(exact.tap_features(x, step.t, condition, "block.1")), real, guidance)
+        return energy_by_hand(rows(exact.tap_features(x, step.t, condition, "block.1")), real, guidance, seen)
 
     def checked(step: Any) -> Tensor:
         moved = shift(step)

@@ -206,9 +206,14 @@ class Reference:
         self._latents.move_to_end(label)
         return self._latents[label]
 
-    def clusters(self, label: int) -> Tensor:
-        """W [ipc, N] of `cluster_weights`: the class's real images divided among its synthetic ones, pairs together."""
+    def clusters(self, label: int) -> Tensor | None:
+        """W [ipc, N] of `cluster_weights`: the class's real images divided among its synthetic ones, pairs together.
+
+        None for a class of fewer images than synthetic ones: they all see all of them.
+        """
         x_0 = self.latents(label)
+        if len(x_0) < self.ipc:
+            return None
         return cluster_weights(x_0, self.ipc, partner=neighbours(x_0.flatten(1)))
 
     def noise(self, label: int, x_0: Tensor) -> Tensor:

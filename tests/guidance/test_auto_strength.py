@@ -40,6 +40,39 @@ def test_the_gap_is_the_energy_above_its_goal(beyond: float) -> None:
     torch.testing.assert_close(gap, (now - (chance - (1 + beyond) * (chance - best))).expand(3), rtol=1e-4, atol=1e-4)
 
 
+def test_with_clusters_everything_is_weighed_by_cluster() -> None:
+    """Now, at best (the first real image of each cluster) and by chance (two different images of one cluster)."""
+    s, t = rows(2, 1), rows(6, 2)
+    clusters = [[1, 2, 5], [0, 3, 4]]
+    weights = torch.zeros(2, 6)
+    for i, members in enumerate(clusters):
+        weights[i, members] = 1 / 3
+    d = torch.cdist(torch.cat([s, t]), torch.cat([s, t]))
+
+    def energy(first: int, second: int) -> float:
+        chosen = (first, second)
+        pull = sum(float(d[x, [2 + j for j in members]].mean()) for x, members in zip(chosen, clusters, strict=True))
+        return pull - 0.5 * float(d[first, second])  # 1/2 * 1/I * (d12 + d21)
+
+    now, best = energy(0, 1), energy(2 + 1, 2 + 0)
+    inside = [float(d[2 + i, 2 + j]) for members in clusters for i in members for j in members if i < j]
+    across = [float(d[2 + i, 2 + j]) for i in clusters[0] for j in clusters[1]]
+    chance = sum(inside) / 3 - 0.5 * sum(across) / 9
+    assert best < chance
+    guidance = Representativeness(strength="auto", repulsion=1.0, reference="cluster", beyond=2.0)
+    _, gap = guidance.pull(s, [t], weights)
+    torch.testing.assert_close(gap, torch.tensor(now - (chance - 3 * (chance - best))).expand(2), rtol=1e-3, atol=1e-3)
+
+
+def test_support_points_worse_than_chance_ask_for_chance() -> None:
+    t = torch.tensor([[9.0], [0.0], [0.1], [0.2]])  # the first is far from all others
+    guidance, energy = Representativeness(strength="auto", beyond=3.0), Energy()
+    s = torch.tensor([[5.0]])
+    _, gap = guidance.pull(s, [t])
+    assert float(energy.slope([t[:1]], [t]).energies[0]) > float(energy.expected(t, 1))
+    torch.testing.assert_close(gap, energy.slope([s], [t]).energies[0] - energy.expected(t, 1))
+
+
 def test_images_that_do_not_couple_have_each_its_own_gap() -> None:
     s, t = rows(3, 1), rows(20, 2)
     guidance = Representativeness(strength="auto")

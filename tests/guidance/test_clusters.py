@@ -41,8 +41,8 @@ def test_fewer_images_than_clusters_is_refused_with_what_to_do() -> None:
 
 @pytest.mark.parametrize("strength", [0.3, "auto"])
 @pytest.mark.parametrize("repulsion", [0.0, 1.0])
-def test_image_i_is_guided_by_cluster_i_alone(strength: Any, repulsion: float, bench: Any, units: Any) -> None:
-    """An image's shift does not change when another cluster's real features do."""
+def test_image_i_is_pulled_by_cluster_i_alone(strength: Any, repulsion: float, bench: Any, units: Any) -> None:
+    """The direction of an image's pull does not change when another cluster's real features do."""
     b = bench(real=8, steps=3)
     s = b.sampler
     guidance = Representativeness(

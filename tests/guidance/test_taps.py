@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from dap.guidance import Representativeness
@@ -49,6 +50,27 @@ def test_auto_is_the_tap_of_largest_separability_and_is_recorded(bench: Any) -> 
 def test_one_class_alone_keeps_the_recommended_tap(bench: Any) -> None:
     b = bench(tiny_dit(classes=1))
     assert best_tap(b.reference(), (0.0, 1.0)) == b.sampler.backbone.default_tap
+
+
+def test_no_step_in_the_interval_keeps_the_recommended_tap(bench: Any) -> None:
+    b = bench(steps=1)
+    assert best_tap(b.reference(), (0.5, 1.0)) == b.sampler.backbone.default_tap
+
+
+def test_the_class_label_is_not_shown(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone that knew the label would tell any images apart."""
+    b, seen = bench(real=4), []
+    tap_features = type(b.sampler.backbone).tap_features
+
+    def spy(backbone: Any, x: Any, t: int, condition: Any, tap: str) -> Any:
+        seen.append(condition)
+        return tap_features(backbone, x, t, condition, tap)
+
+    monkeypatch.setattr(type(b.sampler.backbone), "tap_features", spy)
+    separability(b.reference(), (0.0, 1.0), "block.1")
+    null = b.sampler.backbone.null_condition(1)
+    assert seen
+    assert all(str(condition) == str(null) for condition in seen)
 
 
 def test_a_named_tap_stays(bench: Any) -> None:

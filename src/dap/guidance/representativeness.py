@@ -11,6 +11,7 @@ With E the energy of a class's synthetic images to its real ones at the step's n
 the number of dimensions, and nothing once E is there. E* comes from the real images alone, at the same noise level:
 
     E* = E_r - (1 + b) (E_r - E_s)     E_r: of I real images drawn at random, on average;  E_s: of I support points
+                                       (with clusters: one image of each), but never above E_r
 
 so b = 0 asks for a set as good as the best choice of real images, b = 1 (`beyond`) for twice that gain over chance. No
 image is moved farther than `reach` of its denoising step.
@@ -161,7 +162,7 @@ class Representativeness:
 
     def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
         """The shift of a step; `reference` gives the real features of each class at the step's noise level."""
-        weights: dict[int, Tensor] = {}
+        weights: dict[int, Tensor | None] = {}
 
         def shift(step: Step) -> Tensor:
             if step.features is None:
@@ -172,7 +173,8 @@ class Representativeness:
                 if self.reference == "cluster" and label not in weights:
                     weights[label] = reference.clusters(label)
                 chosen = [step.units[row].index for row in where]
-                w = weights[label][chosen] if label in weights else None
+                shares = weights.get(label)
+                w = None if shares is None else shares[chosen]
                 slope[where], gap[where] = self.pull(rows[where], reference.parts(label, step.index), w)
             g_t = -step.pull_back(self.pooling.back(slope, step.features))
             return self.scaled(g_t, gap, step)
@@ -193,8 +195,8 @@ class Representativeness:
         first = next(parts)
         support = first[: len(sets[0])] if weights is None else first[weights[:, : len(first)].argmax(1)]
         found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights)
-        best = found.energies[-1].mean()  # an image's share
-        chance = self.energy.expected(first, len(sets[0]), weights) / len(sets[0])
+        chance = self.energy.expected(first, len(sets[0]), weights) / len(sets[0])  # an image's share
+        best = found.energies[-1].mean().clamp_max(chance)
         goal = chance - (1 + self.beyond) * (chance - best)
         gaps = [(energy - goal).sum().expand(len(energy)) for energy in found.energies[:-1]]
         return torch.cat(found.slopes[:-1]), torch.cat(gaps)

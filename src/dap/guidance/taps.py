@@ -24,9 +24,10 @@ IMAGES, CLASSES, LEVELS, TAPS = 16, 10, 3, 8
 
 
 def best_tap(reference: Reference, interval: tuple[float, float]) -> str:
-    """The tap of largest J; with one class alone the backbone's recommended one, which nothing speaks against."""
+    """The tap of largest J; the backbone's recommended one where a class is alone, or no step lies in the interval."""
     backbone = reference.backbone
-    if len(reference.classes) < 2:
+    count = len(reference.chain.timesteps)
+    if len(reference.classes) < 2 or not any(acts(interval, i, count) for i in range(count)):
         return backbone.default_tap
     score = {tap: separability(reference, interval, tap) for tap in candidates(backbone.taps())}
     return max(score, key=score.__getitem__)
