@@ -200,6 +200,8 @@ def test_strength_does_not_see_the_gradients_length_and_gamma_does() -> None:
     ("options", "said"),
     [
         ({}, "either gamma or strength"),
+        ({"gamma": float("inf")}, "guidance.gamma is inf; use a finite number"),
+        ({"strength": "auto", "beyond": float("inf")}, "guidance.beyond is inf; use a finite number"),
         ({"gamma": 1.0, "strength": 0.3}, "either gamma or strength, got gamma=1.0 and strength=0.3"),
         ({"gamma": -1.0}, "is -1.0; use 0"),
         ({"strength": float("nan")}, "is nan"),

@@ -22,6 +22,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -105,6 +106,9 @@ class Representativeness:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
+        for name in ("gamma", "strength", "beyond", "reach", "repulsion", "bandwidth"):
+            given = getattr(self, name)
+            require(not isinstance(given, float) or isfinite(given), f"guidance.{name} is {given}; use a finite number")
         for name, value in (("reference_size", self.reference_size), ("projection", self.projection)):
             fits = value is None or (value == "all" if isinstance(value, str) else value >= 1)
             everything = "all" if name == "reference_size" else "leave it out for all"
