@@ -3,8 +3,9 @@
     python benchmarks/reference.py [--classes 10]
 
 Digits, IPC 10, at states x_t of guided trajectories (generation seed 300, in no other table). The truth is the gradient
-with all real images of a class, each noised 16 times in antithetic pairs. Per variant and level: the mean cosine of the
-images' gradients with the truth, and the smallest. Written to results/reference.{json,md}.
+with all real images of a class, each noised 16 times in antithetic pairs ("clusters": in the same ones). Per variant
+and level: the mean cosine of the images' gradients with the truth, and the smallest. Written to
+results/reference.{json,md}.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from torch import Tensor
 from dap.config import load_config
 from dap.distillation import Job, open_job
 from dap.guidance import Representativeness
+from dap.guidance.clusters import cluster_weights
+from dap.noise import neighbours
 from dap.pooling import Pooling
 from dap.reference import Reference
 from dap.support import small_pictures, support_points
@@ -55,10 +58,10 @@ class Probe:
         x_t = self.reference.chain.noised(x_0, noise, self.t)
         return self.job.backbone.tap_features(x_t, self.t, self.condition, str(self.guidance.tap)).flatten(1)
 
-    def gradient(self, real: Tensor, pooling: Pooling | None = None) -> Tensor:
-        """g_t [I, C H W] for these real rows."""
+    def gradient(self, real: Tensor, pooling: Pooling | None = None, weights: Tensor | None = None) -> Tensor:
+        """g_t [I, C H W] for these real rows; with the weights [I, N] of clusters."""
         pooling = pooling or Pooling()
-        slope = self.guidance.energy.slope([pooling.rows(self.features.detach())], [real]).slopes[0]
+        slope = self.guidance.energy.slope([pooling.rows(self.features.detach())], [real], weights).slopes[0]
         back = pooling.back(slope, self.features)
         return torch.autograd.grad(self.features, self.x, back, retain_graph=True)[0].flatten(1)
 
@@ -69,7 +72,20 @@ class Probe:
         return torch.cat([self.rows(x_0, sign * noise) for noise in noises for sign in (1, -1)])
 
 
-def variants(probe: Probe, order: list[int], shuffled: list[int]) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+def clustered(probe: Probe, chosen: list[int], noise: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients with image i guided by cluster i: of the chosen rows, and of all of them in the same clusters."""
+    latents = probe.reference.latents(probe.label)
+    x_0, images = latents[chosen], len(probe.features)
+    weights = cluster_weights(x_0, images, partner=neighbours(x_0.flatten(1)))
+    nearest = torch.cdist(latents.flatten(1), weights @ x_0.flatten(1)).argmin(1)
+    members = torch.nn.functional.one_hot(nearest, images).T.float()
+    everyone = (members / members.sum(1, keepdim=True)).repeat(1, 2 * DRAWS) / (2 * DRAWS)
+    return probe.gradient(probe.rows(x_0, noise), weights=weights), probe.gradient(truth, weights=everyone)
+
+
+def variants(
+    probe: Probe, order: list[int], shuffled: list[int], truth: Tensor
+) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     """(name, gradient) of everything that is compared."""
     reference, latents = probe.reference, probe.reference.latents(probe.label)
     draw = torch.Generator().manual_seed(1000 + probe.index)
@@ -86,6 +102,16 @@ def variants(probe: Probe, order: list[int], shuffled: list[int]) -> Iterator[tu
             for kind, chosen in (("random", shuffled), ("support points", order)):
                 key = f"images | {kind}, {name} noise | {size}"
                 yield key, lambda c=chosen, s=size, b=balanced: probe.gradient(of(c[:s], b))
+    for size in (64, 96, 128):
+        x_0 = latents[order[:size]]
+        for kind, noise in (
+            ("independent", torch.randn(x_0.shape, generator=draw)),
+            ("balanced", reference.noise(probe.label, x_0)),
+        ):
+            yield (
+                f"clusters | support points, {kind} noise | {size}",
+                lambda c=order[:size], n=noise: clustered(probe, c, n, truth),
+            )  # type: ignore[return-value]
     x_0 = latents[order[:96]]
     for spacing in (0, 40, 80, 100, 160, 320):
         kept = Reference(
@@ -148,8 +174,9 @@ def main() -> None:
         shuffled = torch.randperm(len(rows), generator=draw).tolist()
         for index, x_t in states(job, label).items():
             probe = Probe(job, label, index, x_t)
-            truth = probe.gradient(probe.truth())
-            for name, gradient in variants(probe, order, shuffled):
+            everything = probe.truth()
+            truth = probe.gradient(everything)
+            for name, gradient in variants(probe, order, shuffled, everything):
                 got: Any = gradient()
                 one, other = got if isinstance(got, tuple) else (got, truth)
                 cosine = torch.nn.functional.cosine_similarity(one, other).tolist()
