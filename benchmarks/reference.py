@@ -78,6 +78,7 @@ def clustered(probe: Probe, chosen: list[int], noise: Tensor, truth: Tensor) -> 
     x_0, images = latents[chosen], len(probe.features)
     weights = cluster_weights(x_0, images, partner=neighbours(x_0.flatten(1)))
     nearest = torch.cdist(latents.flatten(1), weights @ x_0.flatten(1)).argmin(1)
+    nearest[chosen] = weights.argmax(0)
     members = torch.nn.functional.one_hot(nearest, images).T.float()
     everyone = (members / members.sum(1, keepdim=True)).repeat(1, 2 * DRAWS) / (2 * DRAWS)
     return probe.gradient(probe.rows(x_0, noise), weights=weights), probe.gradient(truth, weights=everyone)
