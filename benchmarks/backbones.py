@@ -220,9 +220,8 @@ def main() -> None:
         compiled = ", compiled" if options.compile else ""
         where = torch.cuda.get_device_name() if bench.cuda else "CPU"
         kept = Results("backbones", cfg=CFG)
-        kept[
-            f"{bench.backbone.name}, {options.dtype}, {options.images} images, {row['real_features']} real, {where}{compiled}"
-        ] = row
+        how = f"{options.images} images, {row['real_features']} real"
+        kept[f"{bench.backbone.name}, {options.dtype}, {how}, {where}{compiled}"] = row
         write_table(kept)
 
 
