@@ -1,5 +1,6 @@
 """The commands, as a user types them: exit codes, output, what lies on disk; killed and interrupted for real."""
 
+import errno
 import json
 import os
 import signal
@@ -280,6 +281,27 @@ def test_the_size_of_a_reference_cache_is_told_before_anything_is_written(model:
     assert "reference cache: 0 MB in" in said
     assert "MB still to write" in said
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_on_a_full_disk_is_one_note_and_the_set_is_made(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dap.bank.write_whole", full)
+    done = distil(model, tmp_path / "d", "--reference-cache", tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("note: the reference cache") == 1
+    assert "the disk is full" in done.stderr
+    assert len(files_of(tmp_path / "d")) == 20
+
+
+def test_a_cache_where_nothing_may_be_written_says_which_option_to_change(model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = distil(model, tmp_path / "d", "--reference-cache", tmp_path / "file")
+    assert done.returncode == 1
+    assert "choose another --reference-cache" in done.stderr
 
 
 def test_a_dry_run_of_one_class_counts_that_class(model: str, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Jobs from end to end: what the classes mean, what may grow, what is refused before anything is sampled."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dap import bank
 from dap.backbones import open_backbone
 from dap.config import load_config
 from dap.data import open_dataset
 from dap.distillation import distill, open_job
-from dap.errors import ConfigError, DataError, SamplingError, StoreError
+from dap.errors import ConfigError, DapWarning, DataError, SamplingError, StoreError
 from dap.testing import save_tiny_dit, tiny_dit
 
 NAMES = ("ant", "bee", "cat")
@@ -188,6 +191,35 @@ def test_a_reference_cache_pays_for_the_next_seed_and_ipc_and_changes_no_byte(mo
     assert entries
     make(data, model, tmp_path / "other", **cache | {"ipc": 3, "seed": 7})
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")} == entries
+
+
+def test_a_further_class_pays_for_itself_alone(model: str, tmp_path: Path) -> None:
+    cache = {"reference_cache": str(tmp_path / "cache")}
+    make(photos(tmp_path / "two", ("ant", "bee")), model, tmp_path / "a", **cache)
+    entries = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
+    make(photos(tmp_path / "three"), model, tmp_path / "b", **cache)
+    later = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
+    assert 2 * len(later) == 3 * len(entries)
+    assert entries.items() <= later.items()
+
+
+def test_a_disk_that_fills_up_meanwhile_changes_no_image(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, room = photos(tmp_path / "photos"), iter(range(2))
+    plain, inner = make(data, model, tmp_path / "plain"), bank.write_whole
+
+    def filling(path: Path, written: bytes) -> None:
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        inner(path, written)
+
+    monkeypatch.setattr(bank, "write_whole", filling)
+    with pytest.warns(DapWarning, match="the disk is full"):
+        full = make(data, model, tmp_path / "full", reference_cache=str(tmp_path / "cache"))
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
+    for name in NAMES:
+        assert pixels(plain, name) == pixels(full, name)
 
 
 def test_a_cache_that_cannot_fit_is_refused_before_anything_is_computed(

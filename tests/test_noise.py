@@ -5,7 +5,7 @@ import torch
 
 from dap import noise
 from dap.guidance.clusters import cluster_weights
-from dap.noise import balanced, neighbours, orthogonal
+from dap.noise import balanced, balanced_parts, neighbours, orthogonal
 
 
 def images(count: int, seed: int = 0) -> torch.Tensor:
@@ -43,6 +43,17 @@ def test_a_large_class_is_paired_in_blocks(monkeypatch: pytest.MonkeyPatch) -> N
     assert neighbours(rows).tolist() == [2, 3, 0, 1, 4]
     monkeypatch.setattr(noise, "PAIRED", 2)
     assert neighbours(rows).tolist() == [1, 0, 3, 2, 4]
+
+
+def test_noise_comes_in_parts_that_hold_whole_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "PAIRED", 8)
+    x_0 = images(21)
+    parts = list(balanced_parts(x_0, 5))
+    assert [len(part) for part in parts] == [8, 8, 5]
+    assert torch.equal(torch.cat(parts), balanced(x_0, 5))
+    assert torch.equal(parts[0], next(balanced_parts(x_0[:8], 5)))  # a part knows nothing of what follows
+    for part in parts[:2]:
+        torch.testing.assert_close(part.sum(0), torch.zeros(1, 8, 8), atol=1e-5, rtol=0)
 
 
 def test_clusters_are_made_of_whole_pairs_while_there_are_enough() -> None:

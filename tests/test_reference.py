@@ -6,23 +6,30 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dap.bank import Bank
 from dap.guidance import Representativeness
+from dap.pooling import Pooling
 from dap.reference import Reference
 from dap.testing import tiny_dit, tiny_latent_dit, tiny_source
 
 TAP = "block.1"
+CLASSES = [{"name": name} for name in ("c0", "c1", "c2")]
 
 
 def features(reference: Any, label: int = 0, index: int = 1) -> Any:
     return reference.features(label, index)
 
 
+def noised(reference: Any, label: int, index: int) -> Any:
+    return torch.cat(list(reference._noised(label, index)))
+
+
 def exact(reference: Any, label: int, index: int) -> Any:
     """The features at a step of their own, in float32."""
-    x_t, t = reference._noised(label, index)
-    backbone = reference.backbone
+    x_t, t, backbone = noised(reference, label, index), reference.chain.timesteps[index], reference.backbone
     condition = backbone.condition([reference.classes[label]] * len(x_t))
     return backbone.tap_features(x_t, t, condition, TAP).flatten(1)
 
@@ -48,9 +55,9 @@ def test_features_are_the_backbones_own_of_the_noised_images(make: Any, bench: A
 
 def test_a_row_keeps_its_noise_at_every_step(bench: Any) -> None:
     reference = bench(steps=4).reference()
-    (first, t), (second, u) = (reference._noised(0, i) for i in (0, 2))
-    x_0, bars = reference.latents(0), reference.chain.alpha_bar
-    noise = [(x - bars[k].sqrt() * x_0) / (1 - bars[k]).sqrt() for x, k in ((first, t), (second, u))]
+    x_0, bars = reference.latents(0), [reference.chain.alpha_bar[reference.chain.timesteps[i]] for i in (0, 2)]
+    x_t = [noised(reference, 0, i) for i in (0, 2)]
+    noise = [(x - bar.sqrt() * x_0) / (1 - bar).sqrt() for x, bar in zip(x_t, bars, strict=True)]
     torch.testing.assert_close(noise[0], noise[1], rtol=1e-4, atol=1e-4)
 
 
@@ -105,13 +112,84 @@ def test_a_class_too_large_for_memory_comes_in_parts_with_the_same_rows(
     assert not at_once._kept  # nothing is kept of what does not fit
 
 
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation makes, views of what was there aside."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage().data_ptr() for x in tree_leaves(args) if isinstance(x, torch.Tensor)}
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in given:
+                self.numbers = max(self.numbers, x.numel())
+        return out
+
+
+@pytest.mark.parametrize("pool", ["flatten", "mean"])
+def test_what_is_made_at_a_step_does_not_grow_with_the_class(
+    pool: str, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class itself is there, encoded: N x_0. Noise, x_t and features come in parts."""
+    monkeypatch.setattr("dap.noise.PAIRED", 8)
+    found = []
+    for count in (96, 192):
+        reference = bench(real=count).reference(rows=4, pooling=Pooling(pool=pool))
+        monkeypatch.setattr("dap.reference.PART_BYTES", 4 * reference.row_numbers * 8)
+        reference.latents(0)
+        with Largest() as largest:
+            for _ in reference.parts(0, 1):
+                pass
+        found.append(largest.numbers)
+    assert found[0] == found[1] < 96 * 64
+
+
+def test_a_class_in_parts_has_the_bits_of_one_noised_at_once(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dap.noise.PAIRED", 8)
+    reference = bench(real=21).reference(rows=5)
+    x_0, t = reference.latents(0), reference.chain.timesteps[1]
+    assert torch.equal(noised(reference, 0, 1), reference.chain.noised(x_0, reference.noise(0, x_0), t))
+
+
 def test_anchors_beyond_the_stated_memory_are_forgotten(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = bench(steps=4).reference()
-    monkeypatch.setattr("dap.reference.KEPT_BYTES", 2 * 5 * reference.row_numbers * 2)
+    b = bench(steps=4)
+    most = 2 * 5 * b.reference().row_numbers * 2
+    monkeypatch.setattr("dap.reference.KEPT_BYTES", most)
+    reference = b.reference()
     for label in range(3):
         for index in range(4):
             reference.features(label, index)
-            assert sum(x.nbytes for x in reference._kept.values()) <= 2 * 5 * reference.row_numbers * 2
+            assert reference._kept.nbytes <= most
+
+
+@pytest.mark.parametrize("short", [1, 3])
+def test_one_anchor_too_many_for_memory_is_extracted_again_and_no_other(
+    short: int, bench: Any, units: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(tiny_dit(classes=5), steps=30, real=2)
+    spacing, guidance = {"spacing": 150}, Representativeness(strength=0.1)
+    plain, sizes, again = b.reference(**spacing), [], []
+    plain.on_extract = sizes.append
+    expected = b.sample(units(range(5), 1), b.guided(guidance, plain))
+    assert len(sizes) == 5 * len(plain.all_anchors(guidance.interval))
+    monkeypatch.setattr("dap.reference.KEPT_BYTES", (10 - short) * 2 * 2 * plain.row_numbers)
+    tight = b.reference(**spacing)
+    tight.on_extract = again.append
+    assert torch.equal(b.sample(units(range(5), 1), b.guided(guidance, tight)), expected)
+    assert len(again) <= len(sizes) + short * 30
+
+
+def test_images_too_many_for_memory_are_not_all_encoded_again(
+    bench: Any, units: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = bench(tiny_dit(classes=5), steps=5, real=2)
+    monkeypatch.setattr("dap.reference.KEPT_BYTES", 4 * 2 * 2 * b.reference().row_numbers // 2)
+    encoded, inner = [], b.sampler.backbone.encode
+    monkeypatch.setattr(b.sampler.backbone, "encode", lambda images: encoded.append(len(images)) or inner(images))
+    reference = b.reference()
+    reference._latents.most = 4 * reference.latents(0).nbytes
+    b.sample(units(range(5), 1), b.guided(Representativeness(strength=0.1), reference))
+    assert len(encoded) <= 5 + 2 * 4  # room for four of five classes
 
 
 def test_a_guidance_does_not_see_how_the_rows_came(bench: Any, units: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +288,7 @@ def test_a_bank_pays_for_the_next_set_and_changes_no_bit(bench: Any, units: Any,
     b = bench(steps=4)
     guidance = Representativeness(strength=0.1)
     expected = b.sample(units([0, 1], 2), guidance)
-    bank, sizes = Bank(tmp_path, {"as": "it is"}), []
+    bank, sizes = Bank(tmp_path, {"as": "it is"}, CLASSES), []
     bank.prepare()
     for _ in range(2):
         reference = b.reference(bank=bank)
@@ -220,14 +298,29 @@ def test_a_bank_pays_for_the_next_set_and_changes_no_bit(bench: Any, units: Any,
 
 
 def test_a_damaged_entry_is_computed_again(bench: Any, tmp_path: Path) -> None:
-    b, bank = bench(), Bank(tmp_path, {})
+    b, bank = bench(), Bank(tmp_path, {}, CLASSES)
     bank.prepare()
     expected = features(b.reference(bank=bank))
-    entry = bank.path / "0-1.safetensors"
+    entry = bank.entry(0, 1)
     whole = entry.read_bytes()
     entry.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert torch.equal(features(b.reference(bank=bank)), expected)
     assert entry.read_bytes() == whole
+
+
+def test_the_entries_that_are_wanted_are_those_that_are_written(
+    bench: Any, units: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b, bank, guidance = bench(steps=30), Bank(tmp_path, {}, CLASSES), Representativeness(strength=0.1)
+    bank.prepare()
+    reference = b.reference(bank=bank, spacing=100)
+    wanted = reference.shapes(guidance.interval)
+    assert bank.missing_bytes(wanted) == len(wanted) * 2 * 5 * reference.row_numbers
+    b.sample(units(range(3), 1), b.guided(guidance, reference))
+    assert bank.missing_bytes(wanted) == 0
+    assert {bank.entry(*key) for key in wanted} == set(bank.path.glob("*.safetensors"))
+    monkeypatch.setattr("dap.reference.PART_BYTES", 1)
+    assert reference.shapes(guidance.interval) == {}  # a class in parts is not kept
 
 
 def test_what_overflows_half_precision_is_kept_in_full(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

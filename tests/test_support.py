@@ -1,7 +1,9 @@
 """Support points: the greedy rule, nested choices, and a smaller energy distance to the class than chance has."""
 
+import pytest
 import torch
 
+from dap import support
 from dap.support import ORDERED, POOL, pool, small_pictures, support_points, supporting
 from dap.testing import tiny_source
 
@@ -64,6 +66,20 @@ def test_a_source_of_support_points_keeps_their_order_and_classes_do_not_know_ea
     whole = supporting(source, None)
     assert sorted(whole.keys[0]) == sorted(source.keys[0])
     assert ORDERED > 12
+
+
+def test_a_class_used_whole_is_ordered_among_a_pool_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support, "ORDERED", 3)
+    compared = []
+    monkeypatch.setattr(
+        support, "small_pictures", lambda images: compared.append(len(images)) or small_pictures(images)
+    )
+    source = tiny_source(["ant", "bee"], 40)
+    whole = supporting(source, None)
+    assert compared == [3 * POOL] * 2
+    for label in range(2):
+        few = supporting(pool(source, 3), 3).keys[label]
+        assert whole.keys[label] == (*few, *(key for key in source.keys[label] if key not in few))
 
 
 def test_the_pool_is_bounded_and_drawn_at_random() -> None:

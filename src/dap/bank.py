@@ -1,7 +1,11 @@
 """`Bank`: the real images' features on disk, so that the next IPC, strength or seed pays nothing for them.
 
-    DIR/<key>/bank.json                 what the key stands for: weights, tap, timesteps, images, seed, rows
-    DIR/<key>/<label>-<step>.safetensors  features [n, F], with a hash of their bytes
+    DIR/<key>/bank.json                   what the key stands for: weights, tap, timesteps, seed, rows, versions
+    DIR/<key>/<class>-<step>.safetensors  features [n, F] of one class, with a hash of their bytes
+
+<class> stands for all that determines a class's features besides: its images, its name, what the backbone calls it. So
+a class is found again whatever other classes the dataset has. Other images are another class: guidance that couples
+takes at least four for each synthetic one, so beyond IPC 24 every IPC has real images of its own and pays once.
 
 An entry appears whole or not at all, and equal entries are equal bytes: any number of processes may write at once, and
 one may be killed at any time. An entry that is damaged, or not what its name says, is computed again and never used.
@@ -9,7 +13,10 @@ one may be killed at any time. An entry that is damaged, or not what its name sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import math
+import warnings
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,70 +26,102 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dap.disk import refusals, write_json, write_whole
-from dap.errors import StoreError
+from dap.disk import refusals, sweep, write_json, write_whole
+from dap.errors import DapWarning, StoreError
 from dap.fields import digest
+
+Shapes = Mapping[tuple[int, int], tuple[int, int]]  # [n, F] of the entry of each (label, step)
+
+ABANDONED = 3600.0  # seconds after which nobody writes on at a temporary file
+HALF = 2  # bytes of a number
 
 
 class Bank:
-    """Features by (label, step) under one key. `identity` is everything that determines them, fit for JSON."""
+    """Features by (label, step) under one key.
 
-    def __init__(self, directory: str | Path, identity: Mapping[str, Any]) -> None:
-        self.path = Path(directory).expanduser() / digest(identity)
+    identity  all that determines them and is the same for every class, fit for JSON
+    classes   of each label, all that determines them besides
+    """
+
+    def __init__(self, path: str | Path, identity: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]) -> None:
+        self.path = Path(path).expanduser() / digest(identity)
         self.identity = dict(identity)
-        self._prepared = False
+        self.classes = tuple(digest(one) for one in classes)
+        self._writes = False
 
     def prepare(self) -> None:
         """Makes the directory and says what it holds. Raises: StoreError where that is not allowed."""
-        with refusals(self.path):
+        with refusals(self.path, option="--reference-cache"):
             self.path.mkdir(parents=True, exist_ok=True)
+            sweep(self.path, idle=ABANDONED)
             if not (self.path / "bank.json").exists():
                 write_json(self.path / "bank.json", self.identity)
-        self._prepared = True
+        self._writes = True
 
     def get(self, label: int, step: int) -> Tensor | None:
         """The features as they were put, or None where there are none that can be trusted."""
-        path = self._entry(label, step)
+        path = self.entry(label, step)
         try:
             with safe_open(path, framework="pt") as file:
                 said, features = (file.metadata() or {}).get("hash"), file.get_tensor("features")
         except (OSError, SafetensorError):
             return None
-        return features if said == self._hash(features, label, step) else None
+        return features if said == self._hash(features, path) else None
 
     def put(self, label: int, step: int, features: Tensor) -> None:
-        """Keeps features [n, F], once prepared: a dry run writes nothing. Raises: StoreError when the disk refuses."""
-        if not self._prepared:
+        """Keeps features [n, F], once prepared: a dry run writes nothing.
+
+        What the disk refuses ends no run: the features are at hand, so it is said once and no more is kept.
+        """
+        if not self._writes:
             return
-        features = features.detach().cpu().contiguous()
-        data = save({"features": features}, {"hash": self._hash(features, label, step)})
-        with refusals(self.path, lambda: len(data)):
-            write_whole(self._entry(label, step), data)
+        features, path = features.detach().cpu().contiguous(), self.entry(label, step)
+        try:
+            write_whole(path, save({"features": features}, {"hash": self._hash(features, path)}))
+        except OSError as error:
+            self._writes = False
+            why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+            warnings.warn(
+                f"the reference cache {self.path} cannot be written ({why}): this run goes on without keeping more "
+                "features, with the same images",
+                DapWarning,
+                stacklevel=2,
+            )
 
-    def missing_bytes(self, entries: int, each: int) -> int:
-        """Bytes that there are still to write when `entries` of `each` bytes are wanted."""
-        there = sum(1 for _ in self.path.glob("*.safetensors")) if self.path.is_dir() else 0
-        return max(0, entries - there) * each
+    def missing_bytes(self, wanted: Shapes) -> int:
+        """Bytes that there are still to write: of the wanted entries that are not there in their shape."""
+        return sum(HALF * math.prod(shape) for key, shape in wanted.items() if self._shape(*key) != shape)
 
-    def check_room(self, entries: int, each: int) -> None:
+    def check_room(self, wanted: Shapes) -> None:
         """Raises StoreError when the disk has less room than that, before anything is computed."""
         from shutil import disk_usage
 
-        needed = self.missing_bytes(entries, each)
+        needed = self.missing_bytes(wanted)
         parent = next(p for p in (self.path, *self.path.parents) if p.exists())
         free = disk_usage(parent).free
         if needed > free:
             raise StoreError(
                 f"the reference cache needs {needed / 1e9:.1f} GB below {parent}, where {free / 1e9:.1f} GB are free; "
-                "use fewer real images (--set guidance.reference_size=32), --set guidance.projection=4096, another "
-                "--reference-cache, or none"
+                "use another --reference-cache, or none; or, at a cost that docs/guidance.md states, fewer real images "
+                "(--set guidance.reference_size=32) or a random projection (--set guidance.projection=4096: the "
+                "gradient is rougher, by .04 to .07 of its cosine where half the numbers stay)"
             )
 
-    def _entry(self, label: int, step: int) -> Path:
-        return self.path / f"{label}-{step}.safetensors"
+    def entry(self, label: int, step: int) -> Path:
+        """The file of a class's features at a step of the chain."""
+        return self.path / f"{self.classes[label]}-{step}.safetensors"
 
-    def _hash(self, features: Tensor, label: int, step: int) -> str:
-        """Over the name too, so that a file under another's name is not taken for it."""
-        state = blake2b(f"{self.path.name}/{label}/{step}/{list(features.shape)}".encode(), digest_size=16)
+    def _shape(self, label: int, step: int) -> tuple[int, ...] | None:
+        """Of an entry that is whole by its header, which is all that is read; None without one."""
+        try:
+            with safe_open(self.entry(label, step), framework="pt") as file:
+                return tuple(file.get_slice("features").get_shape())
+        except (OSError, SafetensorError):
+            return None
+
+    def _hash(self, features: Tensor, path: Path) -> str:
+        """Over name, type and shape too: bytes under another name, or read as other numbers, are not the features."""
+        text = f"{self.path.name}/{path.name}/{features.dtype}/{list(features.shape)}"
+        state = blake2b(text.encode(), digest_size=16)
         state.update(features.view(torch.uint8).numpy().data)
         return state.hexdigest()

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -27,8 +28,11 @@ AGAIN = "run the same command again"
 
 
 @contextmanager
-def refusals(path: Path, needed: Callable[[], float] = lambda: 1e6) -> Iterator[None]:
-    """Turn what the system refuses into one line; `needed` says how many bytes there is still to write."""
+def refusals(path: Path, needed: Callable[[], float] = lambda: 1e6, option: str = "--out") -> Iterator[None]:
+    """Turn what the system refuses into one line.
+
+    needed  how many bytes there are still to write          option  what names `path` on the command line
+    """
     try:
         yield
     except SafetensorError as error:  # safetensors' own word for what the system refuses
@@ -38,7 +42,7 @@ def refusals(path: Path, needed: Callable[[], float] = lambda: 1e6) -> Iterator[
             megabytes = max(1, math.ceil(needed() / 1e6))
             raise StoreError(f"the disk is full at {path}: free {megabytes} MB and {AGAIN}") from error
         where, why = error.filename or path, error.strerror or str(error)
-        raise StoreError(f"cannot use {where} ({why}): allow it, or choose another --out") from error
+        raise StoreError(f"cannot use {where} ({why}): allow it, or choose another {option}") from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -70,13 +74,17 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def sweep(*folders: Path) -> None:
-    """Removes what killed processes left in these folders, and nothing else."""
+def sweep(*folders: Path, idle: float = 0) -> None:
+    """Removes what killed processes left in these folders, and nothing else.
+
+    idle  only what nobody has written to for so many seconds: where other processes may be at work
+    """
     for folder in folders:
         for left_over in folder.glob(".dap-*.tmp"):
             if TEMPORARY.fullmatch(left_over.name):
                 with suppress(OSError):
-                    left_over.unlink()
+                    if not idle or time.time() - left_over.stat().st_mtime > idle:
+                        left_over.unlink()
 
 
 def changed(path: Path, expected: str) -> str:

@@ -6,26 +6,34 @@ orthogonal to each other. Sums over a class, or over a cluster of whole pairs, a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from dap.kernels import distance, linear
 
-PAIRED = 512  # rows among which neighbours are looked for
+PAIRED = 512  # rows among which neighbours are looked for, and which have their noise drawn together
 BLOCK = 256  # rows made orthogonal together, and never more than there are dimensions
 
 
 def balanced(x_0: Tensor, seed: int) -> Tensor:
     """Noise [N, C, H, W] for the images x_0: each row of it is Gaussian, mean 0, variance 1."""
+    return torch.cat(list(balanced_parts(x_0, seed)))
+
+
+def balanced_parts(x_0: Tensor, seed: int) -> Iterator[Tensor]:
+    """The same in parts of 512 rows, the last one shorter: no pair reaches from one into another."""
     draw = torch.Generator().manual_seed(seed)
-    partner = neighbours(x_0.flatten(1))
-    first = (partner >= torch.arange(len(x_0))).nonzero().flatten()  # of each pair, and the one that is left over
-    half = torch.randn((len(first), x_0[0].numel()), generator=draw)
-    half = torch.cat([orthogonal(block) for block in half.split(min(half.shape[1], BLOCK))])
-    noise = torch.empty(len(x_0), half.shape[1])
-    noise[partner[first]] = -half
-    noise[first] = half
-    return noise.view(x_0.shape).to(x_0)
+    for block in x_0.split(PAIRED):
+        partner = neighbours(block.flatten(1))
+        first = (partner >= torch.arange(len(block))).nonzero().flatten()  # of each pair, and the one that is left over
+        half = torch.randn((len(first), block[0].numel()), generator=draw)
+        half = torch.cat([orthogonal(rows) for rows in half.split(min(half.shape[1], BLOCK))])
+        noise = torch.empty(len(block), half.shape[1])
+        noise[partner[first]] = -half
+        noise[first] = half
+        yield noise.view(block.shape).to(block)
 
 
 def neighbours(rows: Tensor) -> Tensor:

@@ -10,12 +10,14 @@ each measured in docs/guidance.md against the mean over the noise, which is what
 * anchors: a row keeps its noise at all steps, so its features change smoothly with t; they are computed about every 100
   timesteps and in between taken on the straight line;
 * half precision, kept on disk or not: a cache never changes a bit.
+
+Memory grows with N by a class's encoded images x_0, which are the data itself; noise, x_t and features come in parts.
 """
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -28,11 +30,14 @@ from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
 from dap.bank import Bank
 from dap.data import Source
+from dap.forwards import equal_forwards, recut
 from dap.guidance.base import acts
 from dap.guidance.clusters import cluster_weights
-from dap.noise import balanced, neighbours
+from dap.kept import Kept
+from dap.noise import balanced, balanced_parts, neighbours
 from dap.pooling import Pooling
 
+FORMAT = 2  # of the features' bits: to raise with every change of noise, order or precision, so that no cache mixes two
 PART_BYTES = 10**9  # one class at one step: a larger one comes in parts, extracted again at every step
 KEPT_BYTES = 4 * 10**9  # anchors, and as much again of encoded classes: both are asked for again at the next step
 
@@ -69,8 +74,7 @@ class Reference:
         self.tap, self.pooling, self.spacing = tap, pooling or Pooling(), spacing
         self.ipc, self.seed, self.rows, self.bank = ipc, seed, rows, bank
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
-        self._latents: OrderedDict[int, Tensor] = OrderedDict()
-        self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
+        self._latents, self._kept = Kept(KEPT_BYTES), Kept(KEPT_BYTES)
 
     @classmethod
     def of(
@@ -106,13 +110,14 @@ class Reference:
     def parts(self, label: int, index: int) -> Iterator[Tensor]:
         """Rows [n, F], float32, of all real images of a class at step `index` of the chain.
 
-        In one part where they take 1 GB or less, else in several, each step for itself: memory does not grow with N.
+        In one part where they take 1 GB or less, else in several, each step for itself: features do not grow with N.
         """
         low, high, share = self.anchors(index)
+        self._kept.go(index, low)
+        self._latents.go(index, 0)
         here = self._anchor(label, low)
         if here is None:
-            x_t, t = self._noised(label, index)
-            yield from (self._extract(label, t, part).float() for part in x_t.split(self._part_rows))
+            yield from (rows.float() for rows in self._extract(label, index, self._part_rows))
         elif share == 0:
             yield here.float()
         else:
@@ -148,32 +153,33 @@ class Reference:
         inside = [self.anchors(i) for i in range(count) if acts(interval, i, count)]
         return sorted({low for low, _, _ in inside} | {high for _, high, share in inside if share})
 
-    def bytes_on_disk(self, interval: tuple[float, float]) -> tuple[int, int]:
-        """Entries of the bank for all classes, and the bytes of the largest one."""
-        entries = len(self.all_anchors(interval)) * len(self.classes)
-        return entries, 2 * self.row_numbers * max(self.source.counts)
+    def shapes(self, interval: tuple[float, float]) -> dict[tuple[int, int], tuple[int, int]]:
+        """[N, F] of all that a bank keeps for a guidance's interval, by (label, step): classes in one part."""
+        labels = [label for label in range(len(self.classes)) if not self._in_parts(label)]
+        steps = self.all_anchors(interval)
+        return {(label, step): (self.count(label), self.row_numbers) for label in labels for step in steps}
 
     def _anchor(self, label: int, index: int) -> Tensor | None:
         """A class's rows at an anchor, in half precision: from memory, from the bank, or extracted; None: too many."""
-        key = (label, index)
-        if key not in self._kept:
+        rows = self._kept.get((label, index))
+        if rows is None:
             rows = None if self.bank is None else self.bank.get(label, index)
             if rows is None:
-                x_t, t = self._noised(label, index)
-                if len(x_t) > self.rows and len(x_t) > self._part_rows:
+                if self._in_parts(label):
                     return None
-                rows = self._extract(label, t, x_t)
+                (rows,) = self._extract(label, index, self.count(label))
                 if self.bank is not None:
                     self.bank.put(label, index, rows)
-            self._kept[key] = rows.to(self.backbone.device)
-            while len(self._kept) > 2 and sum(x.nbytes for x in self._kept.values()) > KEPT_BYTES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key]
+            rows = rows.to(self.backbone.device)
+            self._kept.put((label, index), rows)
+        return rows
 
-    def _noised(self, label: int, index: int) -> tuple[Tensor, int]:
-        x_0, t = self.latents(label), self.chain.timesteps[index]
-        return self.chain.noised(x_0, self.noise(label, x_0), t), t
+    def _noised(self, label: int, index: int) -> Iterator[Tensor]:
+        """x_t in parts, as its noise comes: the whole of a class is held once, as x_0."""
+        x_0, done = self.latents(label), 0
+        for noise in balanced_parts(x_0, self._noise_seed(label)):
+            yield self.chain.noised(x_0[done : done + len(noise)], noise, self.chain.timesteps[index])
+            done += len(noise)
 
     @cached_property
     def row_numbers(self) -> int:
@@ -186,25 +192,32 @@ class Reference:
     def _part_rows(self) -> int:
         return max(self.rows, PART_BYTES // (4 * self.row_numbers))
 
-    def _extract(self, label: int, t: int, x_t: Tensor) -> Tensor:
-        """Rows [n, F] in half precision."""
+    def _in_parts(self, label: int) -> bool:
+        return self.count(label) > self.rows and self.count(label) > self._part_rows
+
+    def _extract(self, label: int, index: int, part: int) -> Iterator[Tensor]:
+        """Rows [n, F] in half precision, n of them `part` or, at the end, fewer."""
         condition = self.backbone.condition([self.classes[label]])  # one row that all share: the class as such
-        out = []
-        for rows in x_t.tensor_split(-(-len(x_t) // self.rows)):
-            self.on_extract(len(rows))
-            out.append(self.pooling.rows(self.backbone.tap_features(rows, t, condition, self.tap)))
-        return _halved(torch.cat(out))
+        starts = range(0, self.count(label), part)
+        parts = [equal_forwards(min(part, self.count(label) - start), self.rows) for start in starts]
+        forwards = recut(self._noised(label, index), itertools.chain(*parts))
+        for sizes in parts:
+            out = []
+            for x_t in itertools.islice(forwards, len(sizes)):
+                self.on_extract(len(x_t))
+                features = self.backbone.tap_features(x_t, self.chain.timesteps[index], condition, self.tap)
+                out.append(self.pooling.rows(features))
+            yield _halved(torch.cat(out))
 
     def latents(self, label: int) -> Tensor:
         """x_0 [N, C, H, W] of all real images of a class, encoded once and kept while its chunk is at work."""
-        if label not in self._latents:
+        x_0 = self._latents.get((label, 0))
+        if x_0 is None:
             places = torch.arange(self.count(label)).split(self.rows)
             images = (self.source.images(label, part.tolist()) for part in places)
-            self._latents[label] = torch.cat([self.backbone.encode(part.float() / 255) for part in images])
-            while len(self._latents) > 1 and sum(x.nbytes for x in self._latents.values()) > KEPT_BYTES:
-                self._latents.popitem(last=False)
-        self._latents.move_to_end(label)
-        return self._latents[label]
+            x_0 = torch.cat([self.backbone.encode(part.float() / 255) for part in images])
+            self._latents.put((label, 0), x_0)
+        return x_0
 
     def clusters(self, label: int) -> Tensor | None:
         """W [ipc, N] of `cluster_weights`: the class's real images divided among its synthetic ones, pairs together.
@@ -218,8 +231,11 @@ class Reference:
 
     def noise(self, label: int, x_0: Tensor) -> Tensor:
         """Balanced noise [N, C, H, W] of a class's rows, the same at every step."""
+        return balanced(x_0, self._noise_seed(label))
+
+    def _noise_seed(self, label: int) -> int:
         text = f"reference/{self.seed}/{self.source.class_names[label]}"
-        return balanced(x_0, int.from_bytes(blake2b(text.encode(), digest_size=7).digest()))
+        return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
 
 
 def _halved(rows: Tensor) -> Tensor:

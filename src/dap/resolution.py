@@ -15,10 +15,12 @@ from dap.errors import ConfigError
 from dap.guidance import Guidance
 from dap.memory import choose_micro_batch, reference_rows
 from dap.plan import plan_chunks
-from dap.reference import Reference
+from dap.record import versions
+from dap.reference import FORMAT, Reference
 from dap.sampling import Sampler
 from dap.store import Store
 
+COMPUTING = ("torch", "diffusers", "transformers", "pillow")  # packages whose versions may change a feature's last bit
 CHUNK = 50  # images committed together when nobody names a number
 
 
@@ -99,7 +101,7 @@ def decided(
         guidance = guidance.decided(reference)
         reference = reference_of(config, backbone, guidance, sampler, source)
     if reference.bank is not None:
-        reference.bank.check_room(*reference.bytes_on_disk(guidance.interval))
+        reference.bank.check_room(reference.shapes(guidance.interval))
     return guidance, reference
 
 
@@ -109,21 +111,33 @@ def reference_of(config: Config, backbone: Backbone, guidance: Guidance, sampler
     seen = source, sampler.classes, sampler.chain
     reference = Reference.of(guidance, backbone, *seen, ipc=config.run.ipc, rows=rows)
     if config.run.reference_cache is not None and guidance.tap in backbone.taps():
-        prompts = getattr(backbone, "prompts", None)
-        identity = {
-            "weights": backbone.weights_digest(),
-            "prompts": None if prompts is None else prompts.record(),
-            "dtype": config.backbone.dtype,
-            "tap": reference.tap,
-            "pooling": as_record(reference.pooling),
-            "timesteps": list(sampler.chain.timesteps),
-            "classes": list(sampler.classes),
-            "images": source.digest,
-            "seed": reference.seed,
-            "rows": rows,
-        }
-        reference.bank = Bank(config.run.reference_cache, identity)
+        reference.bank = Bank(config.run.reference_cache, _recipe(config, reference), _classes(reference))
     return reference
+
+
+def _recipe(config: Config, reference: Reference) -> dict[str, Any]:
+    """All that determines the bits of the features of every class."""
+    backbone, found = reference.backbone, versions()
+    return {
+        "format": FORMAT,
+        "weights": backbone.weights_digest(),
+        "device": backbone.device.type,
+        "versions": {name: found[name] for name in COMPUTING if name in found},
+        **{name: getattr(config.backbone, name) for name in ("dtype", "compile", "vae_tiling")},
+        "tap": reference.tap,
+        "pooling": as_record(reference.pooling),
+        "timesteps": list(reference.chain.timesteps),
+        "seed": reference.seed,
+        "rows": reference.rows,
+    }
+
+
+def _classes(reference: Reference) -> list[dict[str, Any]]:
+    """Of each class, what else determines its features: its images and its name, and what the backbone is told."""
+    source, prompts = reference.source, getattr(reference.backbone, "prompts", None)
+    told = reference.classes if prompts is None else [prompts.text(label) for label in reference.classes]
+    rows = zip(source.class_names, source.class_digests, told, strict=True)
+    return [{"name": name, "images": images, "condition": condition} for name, images, condition in rows]
 
 
 def sampler_of(config: Config, backbone: Backbone, classes: tuple[int, ...], class_names: tuple[str, ...]) -> Sampler:

@@ -27,7 +27,7 @@ from dap.kernels import distance, linear
 SIDE = 16  # of the small pictures that images are compared by
 AT_ONCE = 256  # images decoded together: memory does not grow with their number
 POOL = 4  # times as many images as are chosen are compared, drawn at random: the cost does not grow with N either
-ORDERED = 256  # of a class that is used whole, so many come first, in the order of support points
+ORDERED = 256  # of a class that is used whole, so many come first: support points, chosen as if no more were used
 
 
 def support_points(rows: Tensor, count: int) -> list[int]:
@@ -58,14 +58,17 @@ def pool(source: Source, count: int | None) -> Source:
 def supporting(source: Source, count: int | None) -> Source:
     """The source with only its support points: `count` images a class, all where there are fewer, in their order.
 
-    None keeps all images, 256 support points first. A class's choice does not depend on the other classes.
+    None keeps all images, 256 support points first, chosen among at most four times as many, the rest in their order:
+    nothing here grows with N but the list of names. A class's choice does not depend on the other classes.
     Raises: DataError for an image that cannot be read.
     """
+    compared = pool(source, ORDERED) if count is None else source
     kept = []
-    for label, keys in enumerate(source.keys):
+    for label, keys in enumerate(compared.keys):
         places = torch.arange(len(keys)).split(AT_ONCE)
-        rows = torch.cat([small_pictures(source.images(label, part.tolist())) for part in places])
-        first = support_points(rows, min(len(keys), ORDERED if count is None else count))
-        rest = [] if count is not None else sorted(set(range(len(keys))) - set(first))
-        kept.append(tuple(keys[i] for i in (*first, *rest)))
+        rows = torch.cat([small_pictures(compared.images(label, part.tolist())) for part in places])
+        first = [keys[i] for i in support_points(rows, min(len(keys), ORDERED if count is None else count))]
+        taken = set(first)
+        rest = [] if count is not None else [key for key in source.keys[label] if key not in taken]
+        kept.append((*first, *rest))
     return replace(source, keys=tuple(kept))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dap.bank import HALF
 from dap.commands.live import Pace, show_last
 from dap.config import Config
 from dap.distillation import Job, open_job, summary
@@ -78,7 +80,7 @@ def run_one(
     if dry_run:
         with enough_memory("one step"):
             return dry(job, chunks)
-    with talk.progress(f"distil {out}", 0) as meter:
+    with talk.warnings(), talk.progress(f"distil {out}", 0) as meter:
         pace, store = Pace(), None
         for event in job.render(chunks):
             if event.note:
@@ -116,9 +118,9 @@ def cache_line(job: Job) -> str:
     reference, guidance = job.reference, job.guidance
     if reference is None or guidance is None or reference.bank is None:
         return ""
-    entries, each = reference.bytes_on_disk(guidance.interval)
-    there, missing = entries * each, reference.bank.missing_bytes(entries, each)
-    return f"reference cache: {there / 1e6:.0f} MB in {reference.bank.path}, {missing / 1e6:.0f} MB still to write"
+    wanted = reference.shapes(guidance.interval)
+    whole, missing = HALF * sum(map(math.prod, wanted.values())), reference.bank.missing_bytes(wanted)
+    return f"reference cache: {whole / 1e6:.0f} MB in {reference.bank.path}, {missing / 1e6:.0f} MB still to write"
 
 
 def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:

@@ -62,14 +62,19 @@ class Source:
         """Images of each class, in label order."""
         return tuple(len(keys) for keys in self.keys)
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """A short name of the content: blake2b over class names, keys and file bytes, 32 hexadecimal digits.
+        """A short name of the content: blake2b over the classes' digests, 32 hexadecimal digits.
 
         Reads every file once, unless `checked` has done so. Independent of paths, size and mode. Raises: DataError.
         """
+        return hashed(*map(bytes.fromhex, self.class_digests)).hex()
+
+    @cached_property
+    def class_digests(self) -> tuple[str, ...]:
+        """Of each class, blake2b over its name, keys and file bytes; it does not depend on the other classes."""
         labels = range(len(self.keys))
-        return self._digest([list(each(partial(self._file_digest, i), self.keys[i])) for i in labels])
+        return self._digests([list(each(partial(self._file_digest, i), self.keys[i])) for i in labels])
 
     def title(self, label: int, key: str) -> str:
         """`class/key`: how messages and records call one image."""
@@ -134,10 +139,10 @@ class Source:
     def with_format(self, *, size: int | None = None, mode: str | None = None) -> Source:
         """The same images in another `size` or `mode`; None leaves it as it is. Raises: DataError."""
         other = replace(self, size=self.size if size is None else size, mode=self.mode if mode is None else mode)
-        return _knowing(other, self.__dict__.get("digest"))
+        return _knowing(other, self.__dict__.get("class_digests"))
 
     def checked(self, on_bad: str = "fail", progress: Progress | None = None) -> Source:
-        """The same source after every image has been decoded once; its `digest` is known from the same pass.
+        """The same source after every image has been decoded once; its digests are known from the same pass.
 
         on_bad    "fail": unreadable images are an error; "skip": they are left out and listed in `skipped`
         progress  called as (images done, images in all) after each class
@@ -165,7 +170,7 @@ class Source:
             if before and not keys:
                 raise DataError(f"class {name!r} in {self.name!r} has no readable image: all {before} are damaged")
         other = replace(self, keys=tuple(kept), skipped=self.skipped + tuple(bad))
-        return _knowing(other, other._digest(digests))
+        return _knowing(other, other._digests(digests))
 
     def _pixels(self, label: int, key: str) -> NDArray[np.uint8]:
         try:
@@ -186,9 +191,9 @@ class Source:
             " mend it, or leave such files out with --on-bad-image skip"
         )
 
-    def _digest(self, digests: Sequence[Sequence[bytes]]) -> str:
-        classes = zip(self.class_names, self.keys, digests, strict=True)
-        return hashed(*(hashed(name, *keys, *files) for name, keys, files in classes)).hex()
+    def _digests(self, files: Sequence[Sequence[bytes]]) -> tuple[str, ...]:
+        classes = zip(self.class_names, self.keys, files, strict=True)
+        return tuple(hashed(name, *keys, *digests).hex() for name, keys, digests in classes)
 
 
 def require_classes(wanted: Collection[str], present: Collection[str], name: str) -> None:
@@ -212,8 +217,8 @@ class _Relabelled:
         return self.read_bytes(self.labels[label], key)
 
 
-def _knowing(source: Source, digest: str | None) -> Source:
-    """`source` with its digest filled in: the one place where the cached property is written from outside."""
-    if digest is not None:
-        source.__dict__["digest"] = digest
+def _knowing(source: Source, digests: tuple[str, ...] | None) -> Source:
+    """`source` with its digests filled in: the one place where the cached property is written from outside."""
+    if digests is not None:
+        source.__dict__["class_digests"] = digests
     return source
