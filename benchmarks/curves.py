@@ -18,7 +18,7 @@ from record import RESULTS, mean_and_error
 
 DOCS = Path(__file__).parent.parent / "docs"
 KINDS = {
-    "support points, balanced noise": "support points, balanced noise (dap)",
+    "support points, balanced noise": "support points, balanced noise",
     "random, balanced noise": "random images, balanced noise",
     "support points, independent noise": "support points, independent noise",
     "random, independent noise": "random images, independent noise",
@@ -55,7 +55,7 @@ def cosines() -> bytes:
         )
         axis.set_xticks([], minor=True)
         axis.set_xticklabels(["8", "32", "96"])
-    axes[0].set_ylabel("1 − cosine with the mean over the noise")
+    axes[0].set_ylabel("1 − cosine with the mean")
     axes[0].text(8, 0.0085, "cosine .99", va="top", fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return drawn(figure, "cosine", "", "", "").png
