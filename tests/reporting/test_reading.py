@@ -1,4 +1,4 @@
-"""What a set's files say: near-copies are a warning, but of a guided set a remark with its reason."""
+"""What a set's files say: near-copies are a warning, but of a set aimed at groups a remark with its reason."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dap.config import MetricsConfig
+from dap.guidance import PRESETS
 from dap.metrics import measure
 from dap.reporting import report
 from dap.reporting.reading import read_set
@@ -23,6 +24,7 @@ def close(tmp_path: Path) -> Path:
     out = distilled(tmp_path / "set", real)
     measure([out], real, config=MetricsConfig(features="pixels", points=0))
     shares(out, 0.9, 0.5)
+    guided_by(out, preset="dap", reference=PRESETS["dap"]["reference"])
     return out
 
 
@@ -35,13 +37,13 @@ def shares(path: Path, own: float, usual: float | None) -> None:
     file.write_text(json.dumps(record))
 
 
-def without_guidance(path: Path) -> None:
+def guided_by(path: Path, **guidance: str) -> None:
     record = read_sealed(path / "config.json", "")
-    record["config"]["guidance"] = {"preset": "none"}
+    record["config"]["guidance"] = guidance
     (path / "config.json").write_bytes(sealed(record))
 
 
-def test_near_copies_of_a_guided_set_come_with_their_reason(close: Path) -> None:
+def test_near_copies_of_a_set_aimed_at_groups_come_with_their_reason(close: Path) -> None:
     view = read_set(close)
     assert view.warnings == ()
     assert view.remarks == (
@@ -56,8 +58,9 @@ def test_near_copies_of_a_guided_set_come_with_their_reason(close: Path) -> None
     assert '<aside class="warnings"' not in text, "what is explained is no fault"
 
 
-def test_near_copies_without_guidance_are_a_warning(close: Path) -> None:
-    without_guidance(close)
+@pytest.mark.parametrize("guidance", [{"preset": "none"}, {"preset": "dap-paper", "reference": "class"}])
+def test_near_copies_of_any_other_set_are_a_warning(close: Path, guidance: dict[str, str]) -> None:
+    guided_by(close, **guidance)
     view = read_set(close)
     assert view.remarks == ()
     assert [line.endswith(": look at them before you publish the set") for line in view.warnings] == [True]

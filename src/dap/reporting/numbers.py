@@ -52,9 +52,7 @@ def metric_table(measured: Sequence[tuple[SetView, Metrics]]) -> dict[str, Any]:
         {
             "name": name,
             "says": says,
-            "cells": [
-                [_ranged(metrics, path, share) if metrics else "–" for _, metrics in columns] for _, columns in groups
-            ],
+            "cells": [[_ranged(metrics, path, share) for _, metrics in columns] for _, columns in groups],
         }
         for name, path, share, says in METRICS
     ]
@@ -74,11 +72,12 @@ def _columns(measured: Sequence[tuple[SetView, Metrics]]) -> list[tuple[str | No
     return [*((view.name, metrics) for view, metrics in measured), (None, real)]
 
 
-def _ranged(metrics: Mapping[str, Any], path: tuple[str, ...], share: bool) -> str:
+def _ranged(metrics: Mapping[str, Any], path: tuple[str, ...], share: bool) -> tuple[str, str]:
+    """A mean and its interval, "" where there is none."""
     values = [number(metrics, *path, key) for key in ("mean", "low", "high")]
     shown = [percent(v) if share else short(v) for v in values]
     unit = " %" if share and values[0] is not None else ""
-    return f"{shown[0]}{unit}" + (f" ({shown[1]} to {shown[2]})" if values[1] is not None else "")
+    return f"{shown[0]}{unit}", "" if values[1] is None else f"{shown[1]} to {shown[2]}"
 
 
 def per_class(view: SetView) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def read_set(given: str | Path) -> SetView:
     metrics = measured[-1] if measured else None
     _tell_missing(store, pictures, warnings)
     _tell_stale(metrics, pictures, warnings)
-    many, guided = _near_copies(metrics), _guided(store)
-    if many and not guided:
+    many, grouped = _near_copies(metrics), _grouped(store)
+    if many and not grouped:
         warnings.append(f"{many}: look at them before you publish the set")
     for marker in markers:
         warnings += [f"chunk {marker.get('chunk')}: {note}" for note in marker.get("notes", ())]
@@ -105,7 +105,7 @@ def read_set(given: str | Path) -> SetView:
         seconds=sum(seconds) if seconds else None,
         devices=tuple(sorted({str(marker["device"]) for marker in markers if "device" in marker})),
         warnings=tuple(dict.fromkeys(warnings)),
-        remarks=(many,) if many and guided else (),
+        remarks=(many,) if many and grouped else (),
     )
 
 
@@ -148,15 +148,16 @@ def _tell_stale(metrics: Mapping[str, Any] | None, pictures: Sequence[Picture], 
         )
 
 
-def _guided(store: Store) -> bool:
+def _grouped(store: Store) -> bool:
+    """Whether guidance aimed each image at a group of real images, near whose middle it so lies."""
     guidance = (store.config.get("config") or {}).get("guidance") or {}
-    return bool(guidance.get("preset", "none") != "none")
+    return bool(guidance.get("reference") == "cluster")
 
 
 def _near_copies(metrics: Mapping[str, Any] | None) -> str | None:
     """A sentence where there are more than among held-out real images, or that is not known.
 
-    Of a guided set that says little: the mean of a group is nearer to each of it than they are to each other.
+    Where images were aimed at groups that says little: the middle is nearer to each than they are to each other.
     """
     share = number(metrics or {}, "near_copies", "mean")
     usual = number((metrics or {}).get("yardstick") or {}, "near_copies", "mean")
