@@ -106,6 +106,14 @@ def test_a_near_copy_is_closer_than_the_images_own_neighbour() -> None:
     assert found.near_copies == 0.5
 
 
+def test_the_middle_of_a_group_is_nearer_to_each_than_they_are_to_each_other() -> None:
+    t = torch.cat([cloud(12, 30, seed=k, at=20.0 * k) for k in range(10)])
+    means = t.unflatten(0, (10, 12)).mean(1)
+    others = torch.cat([cloud(20, 30, seed=100 + k, at=20.0 * k) for k in range(10)])
+    assert score(means, Real.of(t)).near_copies == 1, "though none of them is a copy"
+    assert score(others, Real.of(t)).near_copies < 0.8
+
+
 def test_one_real_image_has_no_neighbours_and_one_synthetic_no_pairs() -> None:
     found = score(cloud(1, seed=1), Real.of(cloud(1)))
     assert (found.coverage, found.near_copies, found.mean_pairwise) == (None, None, None)

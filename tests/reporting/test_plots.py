@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from PIL import Image
 
@@ -67,6 +69,24 @@ def test_published_values_are_told_from_measured_ones() -> None:
     assert "each the best of many looks" in drawn.caption
     assert "published" not in accuracy_bars([bar for bar in BARS if not bar.hollow]).caption
     assert drawn.svg.count(b"fill-opacity: 0; stroke: #22262b") == 1, "its mark alone is hollow"
+
+
+def test_a_cost_far_from_the_others_does_not_hide_them() -> None:
+    near, far = (cost_bars([("one", 0.2, "cpu"), ("two", seconds, "cpu")]) for seconds in (1.9, 31.0))
+    assert "logarithmic" not in near.caption
+    assert "each line is ten times the one before" in far.caption
+    assert b"logarithmic" in far.svg, "the axis says so, too"
+    ticks = [f">{value}</text>".encode() for value in ("0.1", "1", "10", "100")]
+    assert all(tick in far.svg for tick in ticks)
+    assert cost_bars([("one", 0.1, "cpu"), ("two", 100.0, "cpu")]).png, "powers of ten themselves"
+
+
+def test_a_radar_can_be_read_on_a_phone() -> None:
+    svg = radar([*AXES, AXES[0]], [("one", [50.0, 1.0, 20.0, 30.0])]).svg.decode()
+    wide = float(re.findall(r'<svg [^>]*width="([\d.]+)pt"', svg)[0])
+    letters = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", svg)]
+    assert letters
+    assert min(letters) * 330 / wide >= 9, "pixels on a screen of 375, less its margins"
 
 
 def test_names_that_the_font_cannot_write_become_numbers() -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened import all_of, emulated, in_view, one, until
 from report_sets import EVIL
 from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from dap.config import MetricsConfig
 from dap.metrics import measure
@@ -28,24 +27,6 @@ def page(browser: Any, whole: Path) -> Any:
     browser.get((whole / "report.html").as_uri())
     yield browser
     assert [entry["message"] for entry in browser.get_log("browser")] == []
-
-
-def all_of(page: Any, selector: str) -> list[Any]:
-    return list(page.find_elements(By.CSS_SELECTOR, selector))
-
-
-def one(page: Any, selector: str) -> Any:
-    return page.find_element(By.CSS_SELECTOR, selector)
-
-
-def until(page: Any, what: Any) -> Any:
-    return WebDriverWait(page, 60).until(what)  # a busy machine is no fault of the page
-
-
-def in_view(page: Any, selector: str) -> Any:
-    found = one(page, selector)
-    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", found)
-    return found
 
 
 def test_nothing_leaves_the_file(page: Any, whole: Path) -> None:
@@ -165,9 +146,7 @@ def test_the_map_says_what_is_under_the_pointer_and_the_arrows(page: Any) -> Non
 
 @pytest.mark.parametrize("width", [375, 768, 1280])
 def test_nothing_is_wider_than_the_screen(page: Any, width: int) -> None:
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with emulated(page, width):
         page.execute_script("for (const d of document.querySelectorAll('details')) d.open = true")
         widest = page.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
         assert widest[0] <= widest[1] == width
@@ -176,8 +155,6 @@ def test_nothing_is_wider_than_the_screen(page: Any, width: int) -> None:
         box = one(page, "#view").rect
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
-    finally:
-        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_every_picture_has_words_and_headings_keep_their_order(page: Any) -> None:
@@ -236,8 +213,7 @@ def test_another_set_has_its_own_gallery_and_map(browser: Any, tmp_path: Path) -
 
 def test_dark_screens_get_dark_paper(page: Any) -> None:
     def ground(scheme: str) -> str:
-        feature = [{"name": "prefers-color-scheme", "value": scheme}]
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
-        return str(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
+        with emulated(page, scheme=scheme):
+            return str(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
 
     assert ground("dark") != ground("light")

@@ -19,10 +19,8 @@ from dap.data import open_dataset
 from dap.errors import ConfigError, StoreError
 from dap.metrics import measure
 from dap.reporting import report
-from dap.reporting.drawing import _DARK, COLOURS, INK, PAPER
 from dap.reporting.gallery import MOST_PICTURES, shown
-from dap.reporting.html import ROOM, embedded
-from dap.reporting.plots import REAL
+from dap.reporting.html import embedded
 from dap.reporting.reading import read_set
 from dap.store import Store
 from small_sets import distilled, folder
@@ -103,38 +101,6 @@ def test_the_same_set_gives_the_same_report(whole: Path, tmp_path: Path) -> None
     assert Path(first["report"]).read_bytes() == Path(second["report"]).read_bytes()
     assert (tmp_path / "a" / "r-figures" / "radar.svg").exists()
     assert first["shown"] == first["images"] == 9
-
-
-def test_colours_have_contrast_aa() -> None:
-    style = (ROOM / "report.css").read_text(encoding="utf-8")
-    schemes = [
-        dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
-    ]
-
-    def light(colour: str) -> float:
-        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return float(linear @ (0.2126, 0.7152, 0.0722))
-
-    def contrast(a: str, b: str) -> float:
-        high, low = sorted((light(a), light(b)), reverse=True)
-        return (high + 0.05) / (low + 0.05)
-
-    for scheme in schemes[:2]:
-        assert scheme
-        for ground in ("ground", "card", "code"):
-            for ink in ("ink", "quiet", "accent"):
-                assert contrast(scheme[ink], scheme[ground]) >= 4.5, (ink, ground, scheme)
-        assert contrast(scheme["warn"], scheme["warnground"]) >= 4.5
-        assert contrast(scheme["ink"], scheme["warnground"]) >= 4.5
-        assert contrast(scheme["ground"], scheme["accent"]) >= 4.5, "the chosen pill"
-        assert contrast(scheme["focus"], scheme["card"]) >= 3
-    _, dark_ink, *_ = re.findall(r"#\w{6}", _DARK)
-    assert contrast(INK, schemes[0]["card"]) >= 4.5
-    assert contrast(dark_ink, schemes[1]["card"]) >= 4.5, "the letters of figures on dark screens"
-    assert contrast(REAL, PAPER) >= 3
-    for colour in COLOURS[:4]:
-        assert contrast(colour, PAPER) >= 3, "lines and bars of the first sets; the others have an outline of ink"
 
 
 def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:

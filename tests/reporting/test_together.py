@@ -31,6 +31,10 @@ def rows_of(name: str, *paths: Path) -> list[list[str]]:
     return [list(row) for row in found[name].rows]
 
 
+def caption_of(name: str, *paths: Path) -> str:
+    return next(f.caption for f in figures(together([read_set(path) for path in paths])) if f.name == name)
+
+
 def in_other_features(path: Path, name: str = "resnet18") -> None:
     """A measurement of the set, as if it had been made in another space."""
     (file,) = (path / "metrics").glob("*.json")
@@ -87,6 +91,15 @@ def test_a_radar_has_accuracies_of_one_protocol_and_those_of_random_real_images(
     evaluation(two, "two", mean=0.9, protocol="hard-large")
     rows = {row[0]: row[1] for row in rows_of("radar", one, two)}
     assert rows == {"set": "accuracy", "one": "80", "two": "–", "as many random real images": "70"}
+
+
+def test_a_radar_names_the_sets_of_other_sizes_that_it_leaves_out(real: Path, tmp_path: Path) -> None:
+    one, small, two = (distilled(tmp_path / name, real, ipc=k) for name, k in (("one", 3), ("small", 1), ("two", 3)))
+    measure([one, small, two], real, config=PIXELS)
+    said = "Sets of 3 images a class only: small, of another size, would not compare."
+    assert said in caption_of("radar", one, small, two)
+    assert "only" not in caption_of("radar", one, two)
+    assert [row[0] for row in rows_of("radar", one, small, two)][1:3] == ["one", "two"]
 
 
 def test_sets_of_other_seeds_are_one_point_with_the_spread_between_them(real: Path, tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ import matplotlib as mpl
 from matplotlib import ft2font
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from PIL import Image
 
 from dap.disk import write_whole
 
-# Okabe and Ito's palette: told apart under every common colour blindness, and in grey by their order of lightness
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#8A8A8A")
+# after Okabe and Ito, told apart under every common colour blindness: each at least 3:1 against its ground
+COLOURS = ("#0060A0", "#C24E00", "#009A70", "#C56A9C", "#C98600", "#3A9AD9", "#5A3E00", "#6E6E6E")
+DARK_COLOURS = ("#3D9BE0", "#F0763B", "#1FC79A", "#E6A3C8", "#F2B632", "#9AD8FF", "#F0E442", "#8A8A8A")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo", "---")
 SHAPES = hasattr(ft2font, "__libraqm_version__")  # older ones write Arabic and Hebrew letter by letter, backwards
@@ -46,12 +48,12 @@ STYLE: dict[str, Any] = {
     "svg.hashsalt": "dap",
     "savefig.dpi": 200,
 }
-_DARK = (
-    "@media (prefers-color-scheme: dark) {"
-    f'[style*="fill: {INK}"]{{fill:#e8eaed !important}} [style*="stroke: {INK}"]{{stroke:#e8eaed !important}}'
-    f'[style*="fill: {FAINT}"]{{fill:#9aa3ad !important}} [style*="stroke: {FAINT}"]{{stroke:#6b747e !important}}'
-    f'[style*="fill: {PAPER}"]{{fill:#1b1e23 !important}}'
-    "}"
+_FILLS = {INK: "#e8eaed", FAINT: "#9aa3ad", PAPER: "#1b1e23", **dict(zip(COLOURS, DARK_COLOURS, strict=True))}
+_STROKES = {**_FILLS, FAINT: "#6b747e"}
+_DARK = "".join(
+    f'[style*="{what}: {light.lower()}"]{{{what}:{dark} !important}}'
+    for what, pairs in (("fill", _FILLS), ("stroke", _STROKES))
+    for light, dark in pairs.items()
 )
 
 
@@ -78,11 +80,17 @@ class Drawn:
     def for_the_page(self) -> bytes:
         """The SVG on no ground of its own, its ink light where the reader's screen is dark."""
         head, tag, rest = self.svg.partition(b"<defs>")
-        return head + b"<style>" + _DARK.encode() + b"</style>" + tag + rest if tag else self.svg
+        style = f"<style>@media (prefers-color-scheme: dark) {{{_DARK}}}</style>".encode()
+        return head + style + tag + rest if tag else self.svg
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the PNG, in pixels: the shape of the SVG, too."""
+        return Image.open(io.BytesIO(self.png)).size
 
 
 @contextmanager
-def sheet(width: float = 5.4, height: float = 3.6) -> Iterator[Figure]:
+def sheet(width: float = 4.6, height: float = 3.6) -> Iterator[Figure]:
     """An empty figure in the house style, in inches, narrow enough to be read on a phone; no global state."""
     with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")

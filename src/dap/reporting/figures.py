@@ -61,7 +61,8 @@ def beside(view: SetView, result: Result) -> list[Result]:
 def _radar(views: Sequence[SetView]) -> Drawn:
     first = next(view for view in views if view.metrics)
     result = headline(first)
-    measured = [view for view in views if view.metrics and view.ipc == first.ipc]  # other sizes do not compare
+    measured = [view for view in views if view.metrics and view.ipc == first.ipc]
+    others = [view.name for view in views if view.metrics and view.ipc != first.ipc]
     sets = [(view.name, _numbers(view.metrics or {}, like(view, result))) for view in measured]
     yard = (first.metrics or {}).get("yardstick")
     if isinstance(yard, dict):
@@ -77,7 +78,16 @@ def _radar(views: Sequence[SetView]) -> Drawn:
     ]
     features = str(((first.metrics or {}).get("features") or {}).get("name", "?"))
     under = "" if result is None else f" Accuracy: {_protocol(result)}."
-    return radar(axes, sets, f"Features: {features}.{under}")
+    return radar(axes, sets, f"{_of_one_size(first.ipc, others)}Features: {features}.{under}")
+
+
+def _of_one_size(ipc: int, others: Sequence[str], most: int = 4) -> str:
+    """Which sets a comparison leaves out; "" where it leaves out none."""
+    if not others:
+        return ""
+    names = ", ".join(others[:most]) + (f" and {len(others) - most} more" if len(others) > most else "")
+    only = f"Sets of {ipc} image{'' if ipc == 1 else 's'} a class only"
+    return f"{only}: {names}, of another size, would not compare. "
 
 
 def _protocol(result: Result) -> str:

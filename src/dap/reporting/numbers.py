@@ -11,13 +11,19 @@ from dap.reporting.reading import SetView
 from dap.reporting.results import number
 from dap.reporting.together import Metrics
 
-METRICS = (  # name, where it lies, whether it is a share, which direction is better, what it says
-    ("Energy distance", ("representativeness", "energy_distance"), False, "lower", "how far the set is from its class"),
-    ("Mean D_K", ("representativeness", "mean_distance"), False, "lower", "how far its images are from the class's"),
-    ("Vendi score", ("diversity", "vendi"), False, "higher", "how many of a class's images count as different"),
-    ("Mean pairwise D_K", ("diversity", "mean_pairwise"), False, "higher", "how far its images are from each other"),
-    ("Coverage", ("coverage",), True, "higher", "share of real images with a synthetic one near them"),
-    ("Near-copies", ("near_copies",), True, "lower", "share closer to a real image than its real neighbour is"),
+LOW, HIGH = "; lower is better", "; higher is better"
+METRICS = (  # name, where it lies, whether it is a share, what it says
+    ("Energy distance", ("representativeness", "energy_distance"), False, f"how far the set is from its class{LOW}"),
+    (
+        "Mean D_K",
+        ("representativeness", "mean_distance"),
+        False,
+        "how far its images are from the class's; it rises with diversity: low may be collapse",
+    ),
+    ("Vendi score", ("diversity", "vendi"), False, f"how many of a class's images count as different{HIGH}"),
+    ("Mean pairwise D_K", ("diversity", "mean_pairwise"), False, f"how far its images are from each other{HIGH}"),
+    ("Coverage", ("coverage",), True, f"share of real images with a synthetic one near them{HIGH}"),
+    ("Near-copies", ("near_copies",), True, "share closer to a real image than its real neighbour is; to be looked at"),
 )
 MOST_CLASS_ROWS = 100
 
@@ -27,43 +33,51 @@ def tiles(view: SetView) -> list[dict[str, str]]:
     metrics = view.metrics or {}
     yard = metrics.get("yardstick") or {}
     found = []
-    for name, path, share, better, says in METRICS:
+    for name, path, share, says in METRICS:
         if name.startswith("Mean") or (value := number(metrics, *path, "mean")) is None:
             continue
         real = number(yard, *path, "mean")
         shown = percent(value, 0) + " %" if share else short(value)
         usual = "" if real is None else f"real images: {percent(real, 0) + ' %' if share else short(real)}"
-        found.append({"name": name, "value": shown, "note": f"{says}; {better} is better", "real": usual})
+        found.append({"name": name, "value": shown, "note": says, "real": usual})
     return found
 
 
 def metric_table(measured: Sequence[tuple[SetView, Metrics]]) -> dict[str, Any]:
-    """Sets measured in one space side by side, and as many random real images as the first has."""
+    """Sets measured in one space, those of one size side by side and as many random real images beside them."""
     first = measured[0][1]
-    yard = first.get("yardstick")
+    sizes = list(dict.fromkeys(metrics.get("ipc") for _, metrics in measured))
+    groups = [(ipc, _columns([pair for pair in measured if pair[1].get("ipc") == ipc])) for ipc in sizes]
     rows = [
         {
             "name": name,
-            "says": f"{says}; {better} is better",
-            "own": [_ranged(metrics, path, share) for _, metrics in measured],
-            "real": _ranged(yard, path, share) if isinstance(yard, dict) else "–",
+            "says": says,
+            "cells": [[_ranged(metrics, path, share) for _, metrics in columns] for _, columns in groups],
         }
-        for name, path, share, better, says in METRICS
+        for name, path, share, says in METRICS
     ]
     return {
         "features": (first.get("features") or {}).get("name", "features"),
         "reference": {"name": "?", "images": "?", **(first.get("reference") or {})},
-        "sets": [(view.name, metrics.get("ipc")) for view, metrics in measured],
+        "groups": [(ipc, [name for name, _ in columns]) for ipc, columns in groups],
         "rows": rows,
         "notes": [(view.name, note) for view, metrics in measured for note in metrics.get("notes") or ()],
     }
 
 
-def _ranged(metrics: Mapping[str, Any], path: tuple[str, ...], share: bool) -> str:
+def _columns(measured: Sequence[tuple[SetView, Metrics]]) -> list[tuple[str | None, Metrics]]:
+    """Name and numbers of each set, then those of real images (None), {} where none of the sets has them."""
+    yards = (metrics.get("yardstick") for _, metrics in measured)
+    real: Metrics = next((yard for yard in yards if isinstance(yard, dict)), {})
+    return [*((view.name, metrics) for view, metrics in measured), (None, real)]
+
+
+def _ranged(metrics: Mapping[str, Any], path: tuple[str, ...], share: bool) -> tuple[str, str]:
+    """A mean and its interval, "" where there is none."""
     values = [number(metrics, *path, key) for key in ("mean", "low", "high")]
     shown = [percent(v) if share else short(v) for v in values]
     unit = " %" if share and values[0] is not None else ""
-    return f"{shown[0]}{unit}" + (f" ({shown[1]} to {shown[2]})" if values[1] is not None else "")
+    return f"{shown[0]}{unit}", "" if values[1] is None else f"{shown[1]} to {shown[2]}"
 
 
 def per_class(view: SetView) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from dap._version import __version__
-from dap.reporting.drawing import Drawn, percent, short
+from dap.reporting.drawing import COLOURS, DARK_COLOURS, Drawn, percent, short
 from dap.reporting.figures import beside, headline
 from dap.reporting.gallery import contact_sheet, gallery
 from dap.reporting.limits import limits, missing, no_test_map
@@ -19,11 +19,13 @@ from dap.reporting.results import Published, Result, number
 from dap.reporting.together import spaces
 from dap.terminal import duration
 
+FIGURE = ("title", "caption", "alt", "rows")
+
 
 def page(views: Sequence[SetView], figures: Sequence[tuple[Drawn, str, str]]) -> dict[str, Any]:
     """The values of the template. `figures` with their data URIs and file names."""
     main = views[0]
-    data = {"sets": [gallery(view, len(views)) for view in views]}
+    sets = [gallery(view, len(views)) for view in views]
     return {
         "version": __version__,
         "title": _title(main),
@@ -33,16 +35,17 @@ def page(views: Sequence[SetView], figures: Sequence[tuple[Drawn, str, str]]) ->
         "missing": missing(views),
         "no_test_map": no_test_map(main),
         "warnings": [(view.name, line) for view in views for line in view.warnings],
+        "remarks": [(view.name, line) for view in views for line in view.remarks],
         "several": len(views) > 1,
         "sheet": contact_sheet(main),
         "classes": len(main.store.class_names),
-        "sets": [{"name": s["name"], "shown": s["shown"], "total": s["total"]} for s in data["sets"]],
-        "maps": any(s["maps"] for s in data["sets"]),
+        "sets": [{"name": s["name"], "shown": s["shown"], "total": s["total"]} for s in sets],
+        "maps": any(s["maps"] for s in sets),
         "metrics": [metric_table(found) for found in spaces(views)],
         "per_class": per_class(main),
         "features": ((main.metrics or {}).get("features") or {}).get("name", "features"),
         "figures": [
-            {"uri": uri, "file": file, "title": f.title, "caption": f.caption, "alt": f.alt, "rows": f.rows}
+            {"uri": uri, "file": file, "size": f.size, **{key: getattr(f, key) for key in FIGURE}}
             for f, uri, file in figures
         ],
         "evaluations": _evaluations(views),
@@ -50,7 +53,7 @@ def page(views: Sequence[SetView], figures: Sequence[tuple[Drawn, str, str]]) ->
         "costs": [_cost(view) for view in views],
         "versions": [(view.name, dict(view.store.config.get("versions") or {})) for view in views],
         "limits": limits(views),
-        "data": data,
+        "data": {"sets": sets, "colours": {"light": COLOURS, "dark": DARK_COLOURS}},
     }
 
 

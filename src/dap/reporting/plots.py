@@ -23,6 +23,8 @@ from dap.reporting.drawing import (
 )
 
 REAL = "#6f7780"
+WIDE = 10  # times the cheapest: from here on a bar of it is too short to be read
+LABEL_PAD = 24  # points from the circle: what lines of words beside it need
 HOLLOW = "Hollow: published values, each the best of many looks at the test data: beside our best, not our last."
 
 
@@ -80,14 +82,14 @@ def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]
     """
     angles = [2 * math.pi * k / len(axes) for k in range(len(axes))]
     names = writable([name for name, _ in sets], 32, tail=True, what="set")
-    with sheet(5.4, 4.6) as figure:
+    with sheet(4.0, 4.8) as figure:  # as wide as a phone: nothing has to shrink there
         plot: Any = figure.add_subplot(projection="polar")
-        plot.set_theta_offset(math.pi / 2)
+        plot.set_theta_offset(math.pi / 2 - angles[1] / 2 * (len(axes) % 2 == 0))
         plot.set_theta_direction(-1)
         plot.set_ylim(0, 1)
         plot.set_yticks([0.25, 0.5, 0.75, 1.0], labels=[""] * 4)
-        plot.set_xticks(angles, labels=[axis.label for axis in axes], fontsize=8.5)
-        plot.tick_params(axis="x", pad=2)
+        plot.set_xticks(angles, labels=[axis.label for axis in axes], fontsize=10)
+        plot.tick_params(axis="x", pad=LABEL_PAD)
         _outwards(plot, angles)
         plot.grid(color=FAINT, linewidth=0.4, alpha=0.6)
         plot.spines["polar"].set_color(FAINT)
@@ -114,11 +116,9 @@ def radar(axes: Sequence[Axis], sets: Sequence[tuple[str, Sequence[float | None]
 
 
 def _outwards(plot: Any, angles: Sequence[float]) -> None:
-    """Labels that begin at the circle, wherever on it they stand."""
+    """Labels above and below the circle, which so has the sheet's whole width."""
     for angle, tick in zip(angles, plot.get_xticklabels(), strict=True):
-        side = math.sin(angle)
-        tick.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
-        tick.set_verticalalignment("center" if abs(side) > 0.9 else "bottom" if math.cos(angle) > 0 else "top")
+        tick.set_verticalalignment("bottom" if math.sin(plot.get_theta_offset() - angle) > 0 else "top")
 
 
 def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
@@ -126,7 +126,7 @@ def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
     groups = list(dict.fromkeys(bar.group for bar in bars))
     sets = list(dict.fromkeys(bar.name for bar in bars if not (bar.baseline or bar.hollow)))
     names = writable([bar.name for bar in bars], 26, tail=True, what="bar")
-    with sheet(5.4, 0.9 + 0.3 * len(bars) + 0.32 * len(groups)) as figure:
+    with sheet(4.6, 0.9 + 0.3 * len(bars) + 0.32 * len(groups)) as figure:
         plot, y, ticks = figure.add_subplot(), 0.0, []
         for group in groups:
             y -= 0.9
@@ -166,7 +166,7 @@ def accuracy_bars(bars: Sequence[Bar]) -> Drawn:
 def accuracy_by_ipc(lines: Sequence[Line], full: float | None, about: str) -> Drawn:
     """Accuracy against images per class, one line a method; the full data as a level."""
     names = writable([line.name for line in lines], 36, tail=True, what="line")
-    with sheet(5.4, 3.8) as figure:
+    with sheet(4.6, 3.8) as figure:
         plot = figure.add_subplot()
         for k, line in enumerate(lines):
             ipc, means = [p[0] for p in line.points], [100 * p[1] for p in line.points]
@@ -198,20 +198,41 @@ def accuracy_by_ipc(lines: Sequence[Line], full: float | None, about: str) -> Dr
 def cost_bars(costs: Sequence[tuple[str, float, str]]) -> Drawn:
     """Seconds per image of each set, (name, seconds, device)."""
     names = writable([name for name, _, _ in costs], 26, tail=True, what="set")
-    with sheet(5.4, 0.9 + 0.4 * len(costs)) as figure:
+    with sheet(4.6, 0.9 + 0.4 * len(costs)) as figure:
         plot = figure.add_subplot()
+        wide = max(c[1] for c in costs) > WIDE * min(c[1] for c in costs)
         for k, (_, seconds, _) in enumerate(costs):
-            look: dict[str, Any] = {"color": COLOURS[k % 8], "hatch": HATCHES[k % 8]}
-            plot.barh(-k, seconds, height=0.6, edgecolor=INK, linewidth=0.4, **look)
-            near: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
+            if wide:  # a bar's length would mean nothing on a scale without zero
+                plot.plot(seconds, -k, color=COLOURS[k % 8], marker=MARKERS[k % 8], ms=8, mec=INK, mew=0.4)
+            else:
+                look: dict[str, Any] = {"color": COLOURS[k % 8], "hatch": HATCHES[k % 8]}
+                plot.barh(-k, seconds, height=0.6, edgecolor=INK, linewidth=0.4, **look)
+            near: dict[str, Any] = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
             plot.annotate(f"{seconds:.3g} s", (seconds, -k), **near)
         plot.set_yticks([-k for k in range(len(costs))], labels=names)
         plot.tick_params(axis="y", length=0)
-        plot.set(xlabel="seconds per image", xlim=(0, 1.2 * max(c[1] for c in costs) or 1))
+        _cost_axis(plot, [seconds for _, seconds, _ in costs], wide)
         rows = [["set", "seconds per image", "device"], *([n, f"{s:.3g}", d] for n, s, d in costs)]
         alt = "; ".join(f"{n} {s:.3g} s on {d}" for n, s, d in costs)
         text = (
             "Sampling, with all that its guidance computes, as each chunk recorded it; times of different machines do "
         )
-        text += "not compare." + lacking([name for name, _, _ in costs], what="set")
-        return drawn(figure, "cost", "Cost", text, f"Bar chart of seconds per image. {alt}.", rows)
+        text += "not compare."
+        text += " The scale is logarithmic: each line is ten times the one before it." if wide else ""
+        text += lacking([name for name, _, _ in costs], what="set")
+        return drawn(figure, "cost", "Cost", text, f"Chart of seconds per image. {alt}.", rows)
+
+
+def _cost_axis(plot: Any, seconds: Sequence[float], wide: bool) -> None:
+    """From zero, or whole powers of ten around all values and room for the words beside the last."""
+    if not wide:
+        plot.set(xlabel="seconds per image", xlim=(0, 1.25 * max(seconds) or 1))
+        return
+    ends = math.floor(math.log10(min(seconds))), math.ceil(math.log10(max(seconds)))
+    plot.set_xscale("log")
+    plot.set(xlabel="seconds per image, logarithmic", xlim=(10 ** ends[0], 10 ** (ends[1] + 0.3 * (ends[1] - ends[0]))))
+    ticks = [10.0**k for k in range(ends[0], ends[1] + 1)]
+    plot.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    plot.minorticks_off()
+    plot.grid(axis="x", color=FAINT, linewidth=0.3, alpha=0.6)
+    plot.set_axisbelow(True)

@@ -39,6 +39,7 @@ class SetView:
 
     given, name  as the user wrote it, for commands; and as people read it among other sets
     metrics      the measurement that is shown: the newest
+    warnings     what is wrong or unfinished; `remarks`: what looks wrong and need not be
     """
 
     given: str
@@ -52,6 +53,7 @@ class SetView:
     seconds: float | None
     devices: tuple[str, ...]
     warnings: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -81,6 +83,9 @@ def read_set(given: str | Path) -> SetView:
     metrics = measured[-1] if measured else None
     _tell_missing(store, pictures, warnings)
     _tell_stale(metrics, pictures, warnings)
+    many, grouped = _near_copies(metrics), _grouped(store)
+    if many and not grouped:
+        warnings.append(f"{many}: look at them before you publish the set")
     for marker in markers:
         warnings += [f"chunk {marker.get('chunk')}: {note}" for note in marker.get("notes", ())]
     skipped = (store.config.get("real_images") or {}).get("skipped") or []
@@ -100,6 +105,7 @@ def read_set(given: str | Path) -> SetView:
         seconds=sum(seconds) if seconds else None,
         devices=tuple(sorted({str(marker["device"]) for marker in markers if "device" in marker})),
         warnings=tuple(dict.fromkeys(warnings)),
+        remarks=(many,) if many and grouped else (),
     )
 
 
@@ -140,14 +146,27 @@ def _tell_stale(metrics: Mapping[str, Any] | None, pictures: Sequence[Picture], 
         warnings.append(
             f"the metrics are of {metrics.get('images')} images, the set has {len(pictures)}: measure again"
         )
+
+
+def _grouped(store: Store) -> bool:
+    """Whether guidance aimed each image at a group of real images, near whose middle it so lies."""
+    guidance = (store.config.get("config") or {}).get("guidance") or {}
+    return bool(guidance.get("reference") == "cluster")
+
+
+def _near_copies(metrics: Mapping[str, Any] | None) -> str | None:
+    """A sentence where there are more than among held-out real images, or that is not known.
+
+    Where images were aimed at groups that says little: the middle is nearer to each than they are to each other.
+    """
     share = number(metrics or {}, "near_copies", "mean")
     usual = number((metrics or {}).get("yardstick") or {}, "near_copies", "mean")
-    if share and (usual is None or share > usual):  # a held-out real image is as near to others as chance has it
-        beyond = "" if usual is None else f", against {100 * usual:.0f} % of held-out real images"
-        warnings.append(
-            f"{100 * share:.0f} % of the images lie closer to a training image than its nearest real neighbour does"
-            f"{beyond}: look at them before you publish the set"
-        )
+    if not share or (usual is not None and share <= usual):
+        return None
+    beyond = "" if usual is None else f", against {100 * usual:.0f} % of held-out real images"
+    return (
+        f"{100 * share:.0f} % of the images lie closer to a training image than its nearest real neighbour does{beyond}"
+    )
 
 
 def _records(folder: Path, warnings: list[str], pattern: str = "*.json") -> list[dict[str, Any]]:

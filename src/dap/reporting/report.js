@@ -3,7 +3,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const find = (id) => document.getElementById(id);
-  const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#8A8A8A"];
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const [INDEX, SEED, CHUNK, THUMB, NEAR, NEARKEY, DISTANCE, COPY, FILE] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
   const [KIND, LABEL, X, Y, KEY, PICTURE] = [0, 1, 2, 3, 4, 5];
   let set = data.sets[0];
@@ -29,6 +29,7 @@
       const count = one.images.length === one.total ? `${one.total}` : `${one.images.length} of ${one.total}`;
       head.append(make("small", count));
       const list = make("ul", null, { class: "pictures", role: "list" });
+      list.append(...one.images.map(() => make("li", null)));  // places of their full size: nothing moves later
       section.append(head, list);
       section.at = at;
       near.observe(section);
@@ -43,10 +44,9 @@
   function fill(section) {
     near.unobserve(section);
     const list = section.lastChild;
-    if (list.firstChild) return;
+    if (list.querySelector("button")) return;
     const one = set.classes[section.at];
     one.images.forEach((image, at) => {
-      const item = make("li", null);
       const button = make("button", null, { type: "button" });
       const name = `${one.name}, image ${image[INDEX]}${image[COPY] ? ", near-copy" : ""}`;
       if (image[THUMB]) {
@@ -57,10 +57,12 @@
         button.append(make("span", "deleted", { class: "gone" }));
         button.setAttribute("aria-label", `${name}, deleted`);
       }
-      if (image[COPY]) button.className = "copy";
+      if (image[COPY]) {
+        button.className = "copy";
+        button.title = "near-copy: closer to a real image than that image's own nearest real neighbour";
+      }
       button.addEventListener("click", () => show(section.at, at));
-      item.append(button);
-      list.append(item);
+      list.children[at].append(button);
     });
   }
 
@@ -197,7 +199,7 @@
 
   function mark(pen, x, y, r, label) {
     const shape = Math.floor(label / 8) % 4;
-    pen.fillStyle = COLOURS[label % 8];
+    pen.fillStyle = data.colours[dark.matches ? "dark" : "light"][label % 8];
     pen.beginPath();
     if (shape === 0) pen.arc(x, y, r, 0, 7);
     if (shape === 1) pen.rect(x - r * 0.9, y - r * 0.9, 1.8 * r, 1.8 * r);
@@ -221,13 +223,11 @@
       places.forEach((at, k) => {
         const point = map.points[k];
         if (!at || point[KIND] !== kind) return;
-        pen.globalAlpha = kind ? 0.6 : 1;
         mark(pen, at[0], at[1], kind ? large / 2.5 : large, point[LABEL]);
         if (!kind) { pen.strokeStyle = line; pen.lineWidth = 1; pen.stroke(); }
       });
     }
     if (marked >= 0 && places[marked]) {
-      pen.globalAlpha = 1;
       pen.strokeStyle = line;
       pen.lineWidth = 2;
       pen.beginPath();
@@ -300,7 +300,7 @@
     find("all").addEventListener("click", () => all(true));
     find("none").addEventListener("click", () => all(false));
     new ResizeObserver(draw).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    dark.addEventListener("change", () => useMap(map));
   }
 
   gallery();
