@@ -213,7 +213,7 @@ def measured_table(title: str, sets: Sequence[Mapping[str, Any]]) -> Table:
     """The table of `dap measure`: the average over classes, and 95 % of bootstrapped averages in brackets."""
     table = Table(title=escape(title), caption="brackets: 95 % over classes; real: as many real images, held out")
     table.add_column("set")
-    for name in ("images per class", "energy distance ↓", "mean D_K ↓", "Vendi ↑", "coverage % ↑", "near-copies %"):
+    for name in ("images per class", "energy distance ↓", "mean D_K", "Vendi ↑", "coverage % ↑", "near-copies %"):
         table.add_column(name, justify="right")
     rows = [(str(one["set"]), one["ipc"], one) for one in sets]
     yards = {one["ipc"]: one["yardstick"] for one in sets if one["yardstick"] is not None}
