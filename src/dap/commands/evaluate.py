@@ -11,7 +11,7 @@ import typer
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
-from dap.terminal import Talk, counted, known_failures
+from dap.terminal import Talk, counted, known_failures, saving
 
 
 def evaluate(
@@ -86,8 +86,9 @@ def run_evaluate(
     tables: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The result of `dap.evaluation.evaluate`, with progress drawn while it runs and `tables` written at the end."""
-    from dap.commands.results import say_more
+    from dap.commands.results import outlook, say_more
     from dap.evaluation import evaluate
+    from dap.evaluation.asked import asked
     from dap.evaluation.matrix import Worker
     from dap.evaluation.table import check_table
 
@@ -95,9 +96,11 @@ def run_evaluate(
         talk, tables = Talk(quiet=True), ()
     for path in tables:
         check_table(path)
+    asked(config, sets, test, real, baselines)
     for line in announced(sets, test, real, config.val_fraction):
         talk.say(line)
-    with talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
+    kept = saving(lambda: "finished trainings are kept")
+    with kept, talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: talk.say(f"warning: {message}")
         result = evaluate(
             sets,
@@ -109,8 +112,9 @@ def run_evaluate(
             cache=cache,
             device=device,
             progress=lambda done, total, what: meter.at(done, what, total=total),
+            on_plan=lambda ahead: talk.say(outlook(ahead)),
         )
-    say_more(result, tables, talk)
+    say_more(result, tables, talk, scores=scores)
     return result
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.data.base import Source, require_classes
-from dap.data.location import SPLIT_WORDS, not_chosen, pick_split
+from dap.data.location import SPLIT_WORDS, not_chosen, pick_split, same_split
 from dap.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp"})
@@ -85,6 +85,11 @@ def _split_folder(root: Path, split: str | None, name: str) -> Path:
     folders = _subfolders(root)
     splits = {f.name: f for f in folders if f.name.lower() in SPLIT_WORDS and _holds_folders_only(f)}
     if split is not None:
+        empty = [f for f in folders if f.name not in splits and same_split(f.name, split)]
+        if empty and not any(same_split(f, split) for f in splits):
+            found = "no class folders with images" if not _subfolders(empty[0]) else "images beside its class folders"
+            put = "one folder of images per class into it"
+            raise DataError(f"'{name}/{empty[0].name}' holds {found}; put {put}, or leave the split out")
         if not splits:
             shown = ", ".join(f.name for f in folders[:5]) or "no folders"
             raise DataError(f"{name!r} has no splits, so no {split!r}; it holds {shown}: leave the split out")

@@ -52,6 +52,18 @@ class Ground:
     store: Path | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What a call is about to do: `trainings` of `steps` steps in all, beside `kept` ones of earlier calls."""
+
+    protocol: Protocol
+    networks: tuple[str, ...]
+    trainings: int
+    kept: int
+    steps: int
+    device: str
+
+
 def open_ground(
     test: Source,
     candidates: Sequence[Candidate],
@@ -97,10 +109,16 @@ def entry(candidate: Candidate, network: str, protocol: Protocol, ground: Ground
     return Entry(candidate=candidate, network=network, protocol=protocol, plan=plan, cells=tuple(cells))
 
 
-def measure(entries: Sequence[Entry], ground: Ground, progress: Progress | None) -> list[list[Measured]]:
+def measure(
+    entries: Sequence[Entry],
+    ground: Ground,
+    progress: Progress | None,
+    on_plan: Callable[[Ahead], None] | None = None,
+) -> list[list[Measured]]:
     """Every cell, those of earlier runs as they were kept, the others trained and kept as they end.
 
     progress  called with (training steps done, steps to do in this run, what is being trained)
+    on_plan   called once, before the first training
 
     Returns one list an entry, one value a repeat. Several processes may do this at once (`Worker`).
     Raises: StoreError, before any training, when labels are to be stored and a disk is too small.
@@ -112,6 +130,17 @@ def measure(entries: Sequence[Entry], ground: Ground, progress: Progress | None)
         ahead = [(entries[i], repeat) for i, repeat in missing]
         ground.soft.check_disk((one.candidate, repeat, one.protocol, one.plan) for one, repeat in ahead)
     done, total = 0, sum(entries[i].plan.steps for i, _ in missing)
+    if on_plan is not None:
+        on_plan(
+            Ahead(
+                protocol=entries[0].protocol,
+                networks=tuple(dict.fromkeys(one.network for one in entries)),
+                trainings=len(missing),
+                kept=len(places) - len(missing),
+                steps=total,
+                device=ground.device,
+            )
+        )
     for i, repeat in missing:
         one, cell = entries[i], entries[i].cells[repeat]
         value = cell.read()  # another row of this call, or another process, may have trained it by now
