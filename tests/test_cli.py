@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,6 +154,23 @@ def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:
         assert "Traceback" not in talk
 
 
+def test_a_training_interrupted_by_the_keyboard_is_saved_where_it_stands(tmp_path: Path) -> None:
+    small = ["width=16", "depth=1", "heads=2", "batch=8", "steps=100000", "warmup=1", "save_every=99999"]
+    out = tmp_path / "m"
+    words = ["train", "digits:train", "--out", out, *(w for s in small for w in ("--set", f"train.{s}"))]
+    with start(*words) as running:
+        wait_for((out / "training" / "loss.csv").exists)
+        wait_for(lambda: (out / "training" / "loss.csv").stat().st_size > 0)
+        running.send_signal(signal.SIGINT)
+        _, talk = running.communicate(timeout=60)
+    assert running.returncode == 130
+    said = re.search(r"interrupted; saved after step (\d+) of 100000\. To go on: dap train digits:train", talk)
+    assert said is not None, talk
+    import torch
+
+    assert torch.load(out / "training" / "state.pt", weights_only=True)["step"] == int(said.group(1))
+
+
 def test_dry_run_says_what_and_writes_nothing(model: str, tmp_path: Path) -> None:
     out = tmp_path / "d"
     done = distil(model, out, "--dry-run", "--json")
@@ -209,7 +227,10 @@ def test_train_then_distil_ones_own_folder(tmp_path: Path) -> None:
         (["digits:train", "--backbone", "digit"], "did you mean 'digits'"),
         (["digits:train", "--guidance", "dab"], "did you mean 'dap'"),
         (["digits:train", "--set", "strenght=0.1"], "did you mean guidance.strength=0.1?"),
-        (["digits:train", "--set", "gamma=0.1"], "--set gamma=0.1: write it as table.key=value; did you mean guidance.g"),
+        (
+            ["digits:train", "--set", "gamma=0.1"],
+            "--set gamma=0.1: write it as table.key=value; did you mean guidance.g",
+        ),
         (["digits:train", "--set", "xyz=a.b"], "value with one of the tables data, backbone, sampling, guidance, run"),
         (["digits:train", "--set", "guidance.tap=block.9"], "unknown tap of"),
         (["digits:train", "--set", "guidance.kernel=lineer"], "did you mean 'linear'"),

@@ -208,12 +208,14 @@ def verify(
     """Check every file of a distilled set against what was written; exit 1 when something differs."""
     talk = Talk(quiet=quiet, as_json=as_json)
     with known_failures():
-        from dap.commands.verify import run_verify
+        from dap.commands.verify import mending, run_verify
 
         record = run_verify(directory)
         problems = record["problems"]
         text = "\n".join(problems) if problems else f"{directory}: {record['images']} images, as they were written"
         talk.result(record, text)
+        if again := mending(directory, problems):
+            talk.next(again)
     if problems:
         raise typer.Exit(1)
 

@@ -36,7 +36,9 @@ def directory_of(name: str) -> Path:
     local = path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or path.parent.is_dir()
     if local:
         beside = (str(index.parent) for index in path.parent.glob("*/model_index.json"))
-        raise BackboneError(unknown("backbone", name, [*EMBEDDED, *beside]) + "; or a pipeline directory, or a hub id like owner/name")
+        raise BackboneError(
+            unknown("backbone", name, [*EMBEDDED, *beside]) + "; or a pipeline directory, or a hub id like owner/name"
+        )
     return _snapshot(name)
 
 

@@ -85,11 +85,12 @@ def _split_folder(root: Path, split: str | None, name: str) -> Path:
     folders = _subfolders(root)
     splits = {f.name: f for f in folders if f.name.lower() in SPLIT_WORDS and _holds_folders_only(f)}
     if split is not None:
-        empty = [f for f in folders if f.name not in splits and same_split(f.name, split)]
-        if empty and not any(same_split(f, split) for f in splits):
-            found = "no class folders with images" if not _subfolders(empty[0]) else "images beside its class folders"
-            put = "one folder of images per class into it"
-            raise DataError(f"'{name}/{empty[0].name}' holds {found}; put {put}, or leave the split out")
+        meant = [f for f in folders if same_split(f.name, split)]
+        if meant and not splits.keys() & {f.name for f in meant}:
+            found = "no class folders with images; put one folder of images per class into it"
+            if _subfolders(meant[0]):
+                found = "images beside its class folders; move them into these"
+            raise DataError(f"'{name}/{meant[0].name}' holds {found}")
         if not splits:
             shown = ", ".join(f.name for f in folders[:5]) or "no folders"
             raise DataError(f"{name!r} has no splits, so no {split!r}; it holds {shown}: leave the split out")
