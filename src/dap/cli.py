@@ -184,7 +184,8 @@ app.command()(measure)
 def report(
     sets: Annotated[list[Path], typer.Argument(help="Distilled sets; the first is the one reported on")],
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; figures go beside it  [default: DIR/report.html]")
+        Path | None,
+        typer.Option(help="The file to write; figures go beside it  [default: report.html in DIR, or above several]"),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interruption:
-    """Within it Ctrl-C is noted for whoever asks between two steps; before the first, and a second time, it acts at once.
+    """Within it Ctrl-C is noted for whoever asks between two steps; before the first, and the second time, it acts.
 
     Called, it says whether to stop. Outside the main thread, where nothing can be caught, it never does.
     """
