@@ -36,6 +36,14 @@ def test_measure_then_report(real: Path, tmp_path: Path) -> None:
     assert reported.stderr.strip().splitlines()[-1] == f"next: python -m webbrowser {out / 'report.html'}"
 
 
+def test_what_is_being_measured_is_said_by_its_class(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dap.terminal.PLAIN_SECONDS", 0)
+    said = dap("measure", distilled(tmp_path / "d", real), "--features", "pixels").stderr
+    assert ", features of class apple\n" in said
+
+
 def test_a_report_on_several_sets_leaves_each_ones_own_alone(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,18 @@ class Ahead:
     steps: int
     device: str
 
+    @staticmethod
+    def of(entries: Sequence[Entry], missing: Sequence[int], device: str) -> Ahead:
+        """Of these entries, with the steps of each training that is missing."""
+        return Ahead(
+            protocol=entries[0].protocol,
+            networks=tuple(dict.fromkeys(one.network for one in entries)),
+            trainings=len(missing),
+            kept=sum(len(one.cells) for one in entries) - len(missing),
+            steps=sum(missing),
+            device=device,
+        )
+
 
 def open_ground(
     test: Source,
@@ -127,26 +139,18 @@ def measure(
     found = {(i, repeat): entries[i].cells[repeat].read() for i, repeat in places}
     missing = Worker.here().order([place for place in places if found[place] is None])
     if ground.soft is not None:
-        ahead = [(entries[i], repeat) for i, repeat in missing]
-        ground.soft.check_disk((one.candidate, repeat, one.protocol, one.plan) for one, repeat in ahead)
-    done, total = 0, sum(entries[i].plan.steps for i, _ in missing)
+        to_store = [(entries[i], repeat) for i, repeat in missing]
+        ground.soft.check_disk((one.candidate, repeat, one.protocol, one.plan) for one, repeat in to_store)
+    ahead = Ahead.of(entries, [entries[i].plan.steps for i, _ in missing], ground.device)
     if on_plan is not None:
-        on_plan(
-            Ahead(
-                protocol=entries[0].protocol,
-                networks=tuple(dict.fromkeys(one.network for one in entries)),
-                trainings=len(missing),
-                kept=len(places) - len(missing),
-                steps=total,
-                device=ground.device,
-            )
-        )
+        on_plan(ahead)
+    done = 0
     for i, repeat in missing:
         one, cell = entries[i], entries[i].cells[repeat]
         value = cell.read()  # another row of this call, or another process, may have trained it by now
         if value is None:
             what = f"{one.candidate.name}, {one.network}, repeat {repeat + 1} of {len(one.cells)}"
-            value = _train(one, repeat, ground, _counted(progress, done, total, what))
+            value = _train(one, repeat, ground, _counted(progress, done, ahead.steps, what))
             cell.write(value)
         found[i, repeat] = value
         done += one.plan.steps

@@ -71,10 +71,7 @@ def train(
     if (out / "model_index.json").exists():
         return
     trainer, parts = _begin(data, config, begun, vae, device)
-    state = work / "state.pt"
-    if state.exists():
-        trainer.restore(_load_state(state))
-    _keep_losses(work / "loss.csv", trainer.step)
+    _go_on(trainer, work)
     for progress in run(trainer, stop):
         with refusals(work):
             progress = _record(progress, trainer, parts, work)
@@ -83,7 +80,7 @@ def train(
         return
     trained = {**what, "skipped": [key for key, _ in data.skipped]}
     _finish(out, trainer, parts, trained, torch.float16 if half else torch.float32)
-    state.unlink(missing_ok=True)
+    (work / "state.pt").unlink(missing_ok=True)
 
 
 def _open_dit(start: str, vae: str | None) -> DiTBackbone:
@@ -201,6 +198,13 @@ def _record(progress: Progress, trainer: Trainer, parts: Parts, work: Path) -> P
         torch.save(trainer.state(), stream)
         write_whole(work / "state.pt", stream.getvalue())
     return progress
+
+
+def _go_on(trainer: Trainer, work: Path) -> None:
+    """From the saved step, where there is one."""
+    if (work / "state.pt").exists():
+        trainer.restore(_load_state(work / "state.pt"))
+    _keep_losses(work / "loss.csv", trainer.step)
 
 
 def _keep_losses(path: Path, step: int) -> None:
