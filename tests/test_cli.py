@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +89,9 @@ def test_the_same_command_again_changes_nothing_and_other_settings_are_refused(m
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*.png")}
     assert distil(model, out).returncode == 0
     assert before == {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*.png")}
+    again = distil(model, out).stdout
+    assert again.startswith(f"{out}: complete already, 20 images, digest ")
+    assert distil(model, out, "--only", "7").stdout.startswith(f"{out}: nothing was missing, 20 images, digest ")
     other = distil(model, out, "--set", "guidance.strength=0.1", "-q")
     assert other.returncode == 1
     assert 'guidance.strength: "auto" there, 0.1 asked' in other.stderr
@@ -140,13 +144,32 @@ def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:
         "--set",
         "sampling.steps=999",
     ]
-    with start(*words, "--set", "guidance.reference_size=4") as running:
-        wait_for((out / "plan.json").exists)
+    for chunks, saved in ((0, "nothing was saved yet"), (1, " of 10 images are saved")):
+        with start(*words, "--set", "guidance.reference_size=4", "--set", "run.chunk=1") as running:
+            wait_for((out / "plan.json").exists if not chunks else (out / "chunks" / "00000.json").exists)
+            running.send_signal(signal.SIGINT)
+            _, talk = running.communicate(timeout=60)
+        assert running.returncode == 130
+        assert f"To go on: dap {' '.join(words)}" in talk
+        assert saved in talk
+        assert "Traceback" not in talk
+
+
+def test_a_training_interrupted_by_the_keyboard_is_saved_where_it_stands(tmp_path: Path) -> None:
+    small = ["width=16", "depth=1", "heads=2", "batch=8", "steps=100000", "warmup=1", "save_every=99999"]
+    out = tmp_path / "m"
+    words = ["train", "digits:train", "--out", out, *(w for s in small for w in ("--set", f"train.{s}"))]
+    with start(*words) as running:
+        wait_for((out / "training" / "loss.csv").exists)
+        wait_for(lambda: (out / "training" / "loss.csv").stat().st_size > 0)
         running.send_signal(signal.SIGINT)
         _, talk = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert f"To go on: dap {' '.join(words)}" in talk
-    assert "Traceback" not in talk
+    said = re.search(r"interrupted; saved after step (\d+) of 100000\. To go on: dap train digits:train", talk)
+    assert said is not None, talk
+    import torch
+
+    assert torch.load(out / "training" / "state.pt", weights_only=True)["step"] == int(said.group(1))
 
 
 def test_dry_run_says_what_and_writes_nothing(model: str, tmp_path: Path) -> None:
@@ -204,6 +227,12 @@ def test_train_then_distil_ones_own_folder(tmp_path: Path) -> None:
         (["digits:train", "--ipc", "100000"], "images per class must be 1 to 5000"),
         (["digits:train", "--backbone", "digit"], "did you mean 'digits'"),
         (["digits:train", "--guidance", "dab"], "did you mean 'dap'"),
+        (["digits:train", "--set", "strenght=0.1"], "did you mean guidance.strength=0.1?"),
+        (
+            ["digits:train", "--set", "gamma=0.1"],
+            "--set gamma=0.1: write it as table.key=value; did you mean guidance.g",
+        ),
+        (["digits:train", "--set", "xyz=a.b"], "value with one of the tables data, backbone, sampling, guidance, run"),
         (["digits:train", "--set", "guidance.tap=block.9"], "unknown tap of"),
         (["digits:train", "--set", "guidance.kernel=lineer"], "did you mean 'linear'"),
         (["digits:train", "--set", "guidance.strenght=1"], "did you mean 'strength'"),
@@ -307,6 +336,39 @@ def test_a_cache_where_nothing_may_be_written_says_which_option_to_change(model:
 def test_a_dry_run_of_one_class_counts_that_class(model: str, tmp_path: Path) -> None:
     done = distil(model, tmp_path / "d", "--dry-run", "--json", "--only", "3", "--set", "run.chunk=2")
     assert json.loads(done.stdout)["real_rows"] == 1 * 8
+
+
+def test_a_dry_run_counts_no_real_images_for_a_guidance_that_reads_none(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8").split("```python\n")
+    (brighter,) = (part.partition("```")[0] for part in lines if part.startswith("# my_guidance.py"))
+    (tmp_path / "brighter_by_name.py").write_text(brighter)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["distill", "digits:train", "--backbone", model, "--ipc", 1, "--set", "sampling.steps=3", "--dry-run"]
+    done = dap(*words, "--guidance", "brighter_by_name:Brighter", "--out", tmp_path / "d", "--json")
+    assert json.loads(done.stdout)["real_rows"] == 0
+    said = dap(*words, "--guidance", "brighter_by_name:Brighter", "--out", tmp_path / "d").stdout
+    assert "to make in 1 chunk, " in said
+    assert "real images" not in said
+
+
+def test_a_guidance_that_does_not_exist_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    done = dap("distill", "nowhere", "--guidance", "dapp", "--out", tmp_path / "d")
+    assert done.returncode == 1
+    assert done.stderr.startswith("dap: unknown guidance 'dapp'; did you mean 'dap'")
+
+
+def test_small_images_are_judged_in_seconds_at_first(model: str, tmp_path: Path) -> None:
+    from dap.commands.distill import first_look
+
+    done = distil(model, tmp_path / "d", "--ipc", 1)
+    assert done.stderr.strip().splitlines()[-1].endswith(" --protocol hard-tiny")
+    (tmp_path / "large" / "data" / "cat").mkdir(parents=True)
+    assert first_look(tmp_path / "large") == []
+    for side, flags in ((64, ["--protocol", "hard-tiny"]), (65, [])):
+        Image.new("L", (side, side)).save(tmp_path / "large" / "data" / "cat" / "00000.png")
+        assert first_look(tmp_path / "large") == flags
 
 
 def test_seed_and_seeds_contradict_each_other(model: str, tmp_path: Path) -> None:

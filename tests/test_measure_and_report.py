@@ -36,6 +36,44 @@ def test_measure_then_report(real: Path, tmp_path: Path) -> None:
     assert reported.stderr.strip().splitlines()[-1] == f"next: python -m webbrowser {out / 'report.html'}"
 
 
+def test_what_is_being_measured_is_said_by_its_class(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dap.terminal.PLAIN_SECONDS", 0)
+    said = dap("measure", distilled(tmp_path / "d", real), "--features", "pixels").stderr
+    assert ", features of class apple\n" in said
+
+
+def test_a_report_on_several_sets_leaves_each_ones_own_alone(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = distilled(tmp_path / "sets" / "d1", real), distilled(tmp_path / "sets" / "d2", real, seed=1)
+    assert dap("report", one).returncode == 0
+    own = (one / "report.html").read_bytes()
+    assert json.loads(dap("report", one, two, "--json").stdout)["report"] == str(tmp_path / "sets" / "report.html")
+    assert (one / "report.html").read_bytes() == own
+    assert json.loads(dap("report", one, one, "--json").stdout)["report"] == str(one / "report.html")
+    monkeypatch.chdir(tmp_path)
+    typed = dap("report", "sets/d1", "sets/d2")
+    assert typed.stdout.startswith("sets/report.html: ")
+    assert typed.stderr.strip().splitlines()[-1] == "next: python -m webbrowser sets/report.html"
+
+
+def test_where_sets_have_no_folder_in_common_the_report_is_written_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dap.reporting import beside
+
+    monkeypatch.chdir(tmp_path)
+    assert beside([Path("a"), Path("b")]) == Path("report.html")
+    assert beside([Path("/there/a"), tmp_path / "b"]) == Path("report.html"), "not into the root"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert beside([Path("a"), Path("a/b")]) == Path("report.html"), "a holds a set itself"
+    assert beside([tmp_path / "a" / "c", Path("a/b")]) == tmp_path / "a" / "report.html"
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert beside([Path("a/b"), Path("a/c")]) == Path("report.html")
+
+
 def test_the_table_has_the_real_images_beside_the_set(real: Path, tmp_path: Path) -> None:
     out = distilled(tmp_path / "d", real)
     said = dap("measure", out, "--features", "pixels", "--set", "metrics.points=0").stdout

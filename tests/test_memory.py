@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dap import memory, resolution
-from dap.commands.distill import dry
+from dap.commands.dry_run import dry
 from dap.config import load_config
 from dap.distillation import Job, open_job
 from dap.errors import SamplingError, StoreError, out_of_memory

@@ -1,5 +1,6 @@
 """Grids and contact sheets: where each image lies, and that nothing is smoothed or lost."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from dap.commands import demo
 from dap.pictures import contact_sheet, grid, save_png, to_uint8
-from dap.terminal import Talk
+from typed import dap
 
 
 def test_floats_are_rounded_and_clipped() -> None:
@@ -37,6 +38,13 @@ def test_a_contact_sheet_has_a_row_for_each_name_and_a_group_for_each_class() ->
     assert {10, 20, 30, 40} <= values
 
 
+def test_an_idle_machine_or_one_thread_needs_no_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    for load, threads, hint in ((0.1, 8, False), (99.0, 1, False), (99.0, 8, True)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        monkeypatch.setattr("torch.get_num_threads", lambda threads=threads: threads)
+        assert bool(demo.crowded()) == hint
+
+
 def test_a_picture_is_written_whole(tmp_path: Path) -> None:
     path = save_png(Image.new("RGB", (3, 2)), tmp_path / "new" / "p.png")
     with Image.open(path) as picture:
@@ -49,7 +57,14 @@ def test_the_demo_makes_sets_a_table_and_a_sheet(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(demo, "SETTINGS", {"sampling": {"steps": 2}})
     monkeypatch.setattr(demo, "EPOCHS_SCALE", 0.02)
     monkeypatch.setattr(demo, "MAP_POINTS", 40)
-    result = demo.run_demo(tmp_path, (1, 2), Talk(quiet=True))
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    done = dap("demo", "--out", tmp_path, "--ipc", 1, "--ipc", 2, "--json")
+    first, busy = done.stderr.splitlines()[:2]
+    assert first == "4 sets to distil (unguided and DAP, 1 and 2 per class), then 7 short trainings and a report"
+    assert busy.startswith("note: the machine is busy (load 99.0 on ")
+    assert "protocol hard-tiny, convnet-2w64: 7 trainings of " in done.stderr
+    result = json.loads(done.stdout)
     names = [(Path(row["set"]).name, row["ipc"]) for row in result["results"]]
     assert names == [
         ("unguided", 1),

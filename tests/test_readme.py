@@ -60,18 +60,27 @@ def test_make_targets_exist(block: str) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_what_takes_minutes_is_announced(tmp_path: Path) -> None:
+    for target in ("demo", "test"):
+        command = ["make", "--dry-run", target, f"VENV={tmp_path / 'new'}"]
+        steps = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert 0 <= steps.find("installing into") < steps.index("pip install")
+
+
 @pytest.mark.parametrize("block", [b for b in blocks("bash") if "dap " in b])
 def test_commands_run_as_they_stand(block: str, photos: Path) -> None:
     for line in block.strip().splitlines():
         run(line)
+        assert "dap evaluate" not in line or "--protocol hard-tiny" in line, "a first look is one of seconds"
 
 
 @pytest.mark.parametrize("block", blocks("python"))
-def test_python_blocks_run(block: str, photos: Path) -> None:
+def test_python_blocks_run(block: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "my_guidance.py").write_text(block)
     command = re.search(r"used by: (dap .*)", block)
     if command is None:
         exec(compile(block, "README.md", "exec"), {})
+        assert re.fullmatch(r"10 images: \d+\.\d%\n", capsys.readouterr().out)
         return
     # in a process of its own, as installed: only there does the module have to be found as a user's shell finds it
     words = [

@@ -12,7 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from dap.cli import app
-from dap.commands.distill import estimate
+from dap.commands.dry_run import estimate
 from dap.config import load_config
 from dap.data import match_classes
 from dap.distillation import distill, open_job

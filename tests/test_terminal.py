@@ -1,34 +1,18 @@
 """What a person sees."""
 
 import io
+import math
 import re
 
 import pytest
+import typer
 from rich.console import Console
 
-from dap.terminal import Talk, accuracy_table, duration, percent
+from dap.terminal import Talk, duration, known_failures, saving
 
 
 def test_durations_are_said_as_people_say_them() -> None:
     assert [duration(s) for s in (0, 8.4, 200, 7500)] == ["0 s", "8 s", "3 min 20 s", "2 h 5 min"]
-
-
-def test_accuracies_are_fractions_until_they_are_shown() -> None:
-    assert percent({"mean": 0.8731, "sd": 0.0124}) == "87.3 ± 1.2"
-    assert percent({"mean": 1.0, "sd": None}) == "100.0"
-
-
-def test_the_table_has_the_headline_before_the_best() -> None:
-    row = {"set": "[red]d", "ipc": None, "network": "convnet-3", "repeats": 2, "seconds": 1.25}
-    spread = {"mean": 0.5, "sd": 0.1}
-    table = accuracy_table("t", [{**row, "last": spread, "best": {"mean": 0.6, "sd": None}}])
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert text.index("last %") < text.index("best %")
-    assert "50.0 ± 10.0" in text
-    assert "all" in text
-    assert "[red]d" in text, "names are shown as they stand"
 
 
 def test_on_a_pipe_progress_is_plain_lines_and_rare(
@@ -41,6 +25,36 @@ def test_on_a_pipe_progress_is_plain_lines_and_rare(
             meter.at(done, "so far")
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines == ["distil: 10 of 100, 1 min 39 s left, so far", "distil: 20 of 100, 1 min 28 s left, so far"]
+
+
+def test_a_command_that_knows_the_time_left_better_is_believed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 1.0, 11.0, 22.0])
+    monkeypatch.setattr("dap.terminal.time.monotonic", lambda: next(clock))
+    with Talk().progress("distil", 100) as meter:
+        for done, left in ((0, None), (10, 7.0), (20, math.inf)):
+            meter.at(done, left=left)
+    assert capsys.readouterr().err.splitlines() == ["distil: 10 of 100, 7 s left", "distil: 20 of 100"]
+    talk = Talk()
+    talk.console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    monkeypatch.undo()
+    with talk.progress("distil", 10) as meter:
+        meter.at(1, left=3723.0)
+        meter.at(2, left=math.inf)
+    shown = talk.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "-:--:--" in shown
+
+
+def test_whoever_interrupts_hears_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (lambda: "3 of 4 images are saved", "3 of 4 images are saved"),
+        (str, "what was saved is kept"),
+    ):
+        with pytest.raises(typer.Exit) as stopped, known_failures(), saving(words):
+            raise KeyboardInterrupt
+        assert stopped.value.exit_code == 130
+        assert f"interrupted; {said}. To go on: dap " in capsys.readouterr().err
 
 
 def test_a_narrow_terminal_has_room_for_the_time_left_and_the_note() -> None:

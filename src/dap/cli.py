@@ -15,8 +15,9 @@ from dap.commands.evaluate import evaluate
 from dap.commands.measure import measure
 from dap.commands.options import Arch, ConfigFile, Data, Device, Json, Override, Quiet, Split, Subset
 from dap.commands.settings import given, likely_test, settings_of
+from dap.commands.tables import accuracy_table
 from dap.commands.teacher import teacher
-from dap.terminal import Talk, accuracy_table, duration, known_failures
+from dap.terminal import Talk, duration, known_failures
 
 app = typer.Typer(
     add_completion=False,
@@ -154,7 +155,7 @@ def distill(
     """Distil DATA into OUT."""
     talk = Talk(quiet=quiet, as_json=as_json)
     with known_failures():
-        from dap.commands.distill import run_distill
+        from dap.commands.distill import first_look, run_distill
 
         flags = {
             "data": given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
@@ -170,8 +171,8 @@ def distill(
         result, table = run_distill(settings, out, seeds, only or [], dry_run, talk, trace or [])
         talk.result(result, table)
         if not dry_run:
-            tiny = ["--protocol", "hard-tiny"] if data.startswith("digits") else []
-            talk.next(["dap", "evaluate", str(result["out"]), "--test", likely_test(data), *tiny])
+            quick = first_look(Path(result["out"]))
+            talk.next(["dap", "evaluate", str(result["out"]), "--test", likely_test(data), *quick])
 
 
 app.command()(teacher)
@@ -183,7 +184,8 @@ app.command()(measure)
 def report(
     sets: Annotated[list[Path], typer.Argument(help="Distilled sets; the first is the one reported on")],
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; figures go beside it  [default: DIR/report.html]")
+        Path | None,
+        typer.Option(help="The file to write; figures go beside it  [default: report.html in DIR, or above several]"),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -207,12 +209,14 @@ def verify(
     """Check every file of a distilled set against what was written; exit 1 when something differs."""
     talk = Talk(quiet=quiet, as_json=as_json)
     with known_failures():
-        from dap.commands.verify import run_verify
+        from dap.commands.verify import mending, run_verify
 
         record = run_verify(directory)
         problems = record["problems"]
         text = "\n".join(problems) if problems else f"{directory}: {record['images']} images, as they were written"
         talk.result(record, text)
+        if again := mending(directory, problems):
+            talk.next(again)
     if problems:
         raise typer.Exit(1)
 

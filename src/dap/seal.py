@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,32 @@ def read_sealed(path: Path, remedy: str) -> dict[str, Any]:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError:
         raise StoreError(f"{path} is damaged, or was edited: {remedy}") from None
+
+
+def no_set(path: Path) -> str:
+    """What to say of a directory that holds no distilled dataset itself: the sets below it, or how to make one."""
+    if below := sets_below(path):
+        named = " ".join(shlex.quote(str(p)) for p in below[:8]) + (" ..." if len(below) > 8 else "")
+        sets, them = ("1 distilled set", "it") if len(below) == 1 else (f"{len(below)} distilled sets", "them")
+        return f"{path} holds {sets} and is no distilled dataset itself: name {them}: {named}"
+    return f"{path} is no distilled dataset ({found_in(path)}): make one with dap distill --out {path}"
+
+
+def sets_below(path: Path) -> list[Path]:
+    """The distilled datasets one or two levels below `path`; of folders with very many entries, among the first."""
+    found: list[Path] = []
+    for folder in _folders(path):
+        here = [folder] if (folder / "plan.json").is_file() else _folders(folder)
+        found += [p for p in here if (p / "plan.json").is_file() and (p / "config.json").is_file()]
+    return found
+
+
+def _folders(path: Path, most: int = 200) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:  # a class of a large dataset has thousands of files, and no folders
+            return sorted(path / e.name for e in islice(entries, most) if e.is_dir() and not e.name.startswith("."))
+    except OSError:
+        return []
 
 
 def found_in(path: Path) -> str:

@@ -30,7 +30,7 @@ from dap.card import card, folder_names, is_edited
 from dap.disk import AGAIN, TEMPORARY, changed, refusals, sweep, sync_folder, write_whole
 from dap.errors import StoreError
 from dap.plan import from_record, to_record
-from dap.seal import earlier_config, found_in, fresh_config, read_config, read_sealed, sealed
+from dap.seal import earlier_config, fresh_config, no_set, read_config, read_sealed, sealed
 from dap.types import Chunk, Unit
 
 __all__ = ["Store", "folder_names"]
@@ -100,9 +100,7 @@ class Store:
         path = Path(path)
         config = read_config(path)
         if config is None:
-            raise StoreError(
-                f"{path} is no distilled dataset ({found_in(path)}): make one with dap distill --out {path}"
-            )
+            raise StoreError(no_set(path))
         if not (path / "plan.json").exists():
             raise StoreError(f"{path} has no plan.json: {AGAIN}")
         plan = read_sealed(path / "plan.json", f"delete it and {AGAIN}")

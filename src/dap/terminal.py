@@ -1,4 +1,4 @@
-"""What a person sees: progress, tables, one line for a known failure. Talk goes to stderr, data to stdout.
+"""What a person sees: progress, results, one line for a known failure. Talk goes to stderr, data to stdout.
 
 Bars are for terminals; on a pipe a plain line every ten seconds says the same. Library code never prints.
 """
@@ -6,20 +6,21 @@ Bars are for terminals; on a pipe a plain line every ten seconds says the same. 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from dap.errors import DapError, DapWarning, out_of_memory
@@ -77,7 +78,7 @@ class Talk:
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
+                TimeLeft(elapsed_when_finished=True),
             )
             with Bars(*columns, console=self.console) as bars:
                 yield Meter(self, what, total, bars)
@@ -96,6 +97,19 @@ class Bars(Progress):
                 yield Text(f"  {note}", no_wrap=True, overflow="ellipsis")
 
 
+class TimeLeft(TimeRemainingColumn):
+    """The time left that a command knows better than the rate so far would have it, where it says so."""
+
+    def render(self, task: Task) -> Text:
+        """H:MM:SS, dashes where it cannot be told."""
+        left = task.fields.get("left")
+        if left is None or task.finished:
+            return super().render(task)
+        if not math.isfinite(left):
+            return Text("-:--:--", style="progress.remaining")
+        return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
+
+
 class Meter:
     """One running progress display."""
 
@@ -103,22 +117,36 @@ class Meter:
         self._talk, self._what, self._total, self._bars = talk, what, total, bars
         self._began = self._said = time.monotonic()
         self._first: float | None = None
-        self._task = None if bars is None else bars.add_task(what, total=total, note="")
+        self._task = None if bars is None else bars.add_task(what, total=total, note="", left=None)
 
-    def at(self, done: float, note: str = "", total: float | None = None) -> None:
-        """`done` of the total is behind us; `note` is whatever else is worth a word; a new `total` replaces the old."""
+    def at(self, done: float, note: str = "", total: float | None = None, left: float | None = None) -> None:
+        """`done` of the total is behind us; `note` is whatever else is worth a word; a new `total` replaces the old.
+
+        left  seconds, infinite where they cannot be told yet; None: by the rate so far
+        """
         if total is not None and total != self._total:  # another phase: its rate is its own
             self._total, self._first, self._began = total, None, time.monotonic()
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, completed=done, total=self._total, note=note)
+            self._bars.update(self._task, completed=done, total=self._total, note=note, left=left)
             return
         now = time.monotonic()
         self._first = done if self._first is None else self._first
         if now - self._said >= PLAIN_SECONDS:
             self._said = now
             rate = (done - self._first) / (now - self._began)
-            left = f", {duration((self._total - done) / rate)} left" if rate > 0 else ""
-            self._talk.say(f"{self._what}: {done:g} of {self._total:g}{left}{f', {note}' if note else ''}")
+            if left is None:
+                left = (self._total - done) / rate if rate > 0 else math.inf
+            known = f", {duration(left)} left" if math.isfinite(left) else ""
+            self._talk.say(f"{self._what}: {done:g} of {self._total:g}{known}{f', {note}' if note else ''}")
+
+
+@contextmanager
+def saving(saved: Callable[[], str]) -> Iterator[None]:
+    """Has Ctrl-C inside say what is saved by then, in the words of `saved`."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(str(stopped) or saved()) from None
 
 
 @contextmanager
@@ -131,9 +159,9 @@ def known_failures() -> Iterator[None]:
             raise
         print(f"dap: {error}", file=sys.stderr)
         raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        again = shlex.join(["dap", *sys.argv[1:]])
-        print(f"\ndap: interrupted; what was saved is kept. To go on: {again}", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        saved, again = str(stopped) or "what was saved is kept", shlex.join(["dap", *sys.argv[1:]])
+        print(f"\ndap: interrupted; {saved}. To go on: {again}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error) or os.environ.get("DAP_DEBUG") == "1":
@@ -165,67 +193,3 @@ def duration(seconds: float) -> str:
 def counted(number: int, what: str) -> str:
     """1 set, 2 sets."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def percent(spread: Mapping[str, Any]) -> str:
-    """{"mean", "sd"} in fractions -> `87.3 ± 1.2`; without sd for a single run."""
-    sd = "" if spread["sd"] is None else f" ± {100 * spread['sd']:.1f}"
-    return f"{100 * spread['mean']:.1f}{sd}"
-
-
-def accuracy_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
-    """The table of `dap evaluate`: last accuracy as the headline, best and how many looks it is the best of beside it.
-
-    Published figures, which are best accuracies, follow the last row of their network and images per class.
-    """
-    table = Table(title=escape(title))
-    for name in ("set", "images per class", "network", "last %", "best %", "looks", "runs", "seconds"):
-        table.add_column(name, justify="left" if name in ("set", "network") else "right")
-    for at, row in enumerate(results):
-        ipc = "all" if row["ipc"] is None else str(row["ipc"])
-        table.add_row(
-            escape(str(row["set"])),
-            ipc,
-            str(row["network"]),
-            percent(row["last"]),
-            percent(row["best"]),
-            str(row.get("evaluations", "")),
-            str(row["repeats"]),
-            f"{row['seconds']:.1f}",
-        )
-        same = [(other["ipc"], other["network"]) for other in results[at + 1 :]]
-        if (row["ipc"], row["network"]) not in same:
-            for figure in row.get("published", ()):
-                table.add_row(
-                    f"{figure['method']}, published", ipc, str(row["network"]), "", percent(figure), "", "", ""
-                )
-    return table
-
-
-def ranged(numbers: Mapping[str, Any], percent: bool = False) -> str:
-    """{"mean", "low", "high"} -> `1.69 (1.47 to 1.92)`, shares as per cent; a dash where it is undefined."""
-    values = [numbers.get(key) for key in ("mean", "low", "high")]
-    shown = ["-" if v is None else f"{100 * v:.0f}" if percent else f"{v:.3g}" for v in values]
-    return shown[0] if values[1] is None else f"{shown[0]} ({shown[1]} to {shown[2]})"
-
-
-def measured_table(title: str, sets: Sequence[Mapping[str, Any]]) -> Table:
-    """The table of `dap measure`: the average over classes, and 95 % of bootstrapped averages in brackets."""
-    table = Table(title=escape(title), caption="brackets: 95 % over classes; real: as many real images, held out")
-    table.add_column("set")
-    for name in ("images per class", "energy distance ↓", "mean D_K", "Vendi ↑", "coverage % ↑", "near-copies %"):
-        table.add_column(name, justify="right")
-    rows = [(str(one["set"]), one["ipc"], one) for one in sets]
-    yards = {one["ipc"]: one["yardstick"] for one in sets if one["yardstick"] is not None}
-    for name, ipc, numbers in [*rows, *(("real", ipc, yard) for ipc, yard in yards.items())]:
-        close, diverse = numbers["representativeness"], numbers["diversity"]
-        table.add_row(
-            escape(name),
-            str(ipc),
-            ranged(close["energy_distance"]),
-            ranged(close["mean_distance"]),
-            ranged(diverse["vendi"]),
-            ranged(numbers["coverage"], percent=True),
-            ranged(numbers["near_copies"], percent=True),
-        )
-    return table

@@ -358,7 +358,9 @@ def test_plain_weights_in_a_pickle_are_read_and_named_by_the_digest(copy: Any, c
 
 def test_what_is_no_pipeline(tmp_path: Path, copy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "src").mkdir()
     assert "unknown backbone 'digts'; did you mean 'digits'" in refused("digts")
+    assert "Known: digits; or a pipeline" in refused("digts"), "not every folder that happens to lie here"
     assert "or a hub id like owner/name" in refused("./nothing/here")
     (tmp_path / "empty").mkdir()
     assert "is not a diffusers pipeline: no model_index.json; found nothing" in refused(tmp_path / "empty")

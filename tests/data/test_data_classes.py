@@ -133,5 +133,7 @@ def test_evaluation_gets_a_permutation_or_the_difference() -> None:
     assert [distilled[i] for i in order] == test
     with pytest.raises(DataError, match="only in the test set: 'd'; only in the distilled set: 'a'"):
         match_names(["a", "b"], ["b", "d"])
+    with pytest.raises(DataError, match=r"did you mean one class by 'Tench' and 'tench'\? Name it alike in both"):
+        match_names(["cock", "tench"], ["cock", "Tench"])
     with pytest.raises(DataError, match="only in the distilled set: 'c'"):
         match_names(["a", "b", "c"], ["b", "a"])

@@ -55,6 +55,28 @@ def test_a_link_to_a_folder_is_followed_and_a_loop_ends(write_classes: Writer) -
     assert made.keys[0] == ("00.png",)
 
 
+def test_a_split_without_class_folders_is_named_as_it_is(write_classes: Writer) -> None:
+    for other in ({}, {"test/cat": 1, "test/dog": 1}):
+        root = write_classes(f"set{len(other)}", other)
+        (root / "train").mkdir(parents=True)
+        with pytest.raises(DataError, match=r"set\d/train' holds no class folders with images; put one folder"):
+            open_dataset(f"{root}:train")
+        (root / "train" / "cat").mkdir()
+        (root / "train" / "00.png").write_bytes(encoded(1))
+        with pytest.raises(DataError, match=r"set\d/train' holds images beside its class folders; move them"):
+            open_dataset(f"{root}:train")
+
+
+def test_digits_that_are_nearly_named_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits-1").mkdir()
+    for typed, meant in (("digit:train", "digits:train"), ("digit", "digits:train"), ("diggits:test", "digits:test")):
+        with pytest.raises(DataError, match=f"did you mean '{meant}'"):
+            open_dataset(typed)
+    with pytest.raises(DataError, match=r"did you mean 'digits-1:train'"):
+        open_dataset("digits-2:train")
+
+
 def test_a_split_is_picked_by_colon_or_option(write_classes: Writer) -> None:
     root = write_classes("set", {"train/cat": 3, "train/dog": 3, "val/cat": 1, "val/dog": 1})
     assert open_dataset(f"{root}:train").counts == (3, 3)
@@ -93,7 +115,7 @@ def test_missing_paths_name_what_is_near(write_classes: Writer) -> None:
     root = write_classes("flowers", rose=1, lily=1)
     with pytest.raises(DataError, match=r"there is no '.*flowrs'; did you mean '.*flowers'"):
         open_dataset(root.parent / "flowrs")
-    with pytest.raises(DataError, match=r"no '.*flowrs'; did you mean '.*flowers'"):
+    with pytest.raises(DataError, match=r"no '.*flowrs'; did you mean '.*flowers:train'"):
         open_dataset(f"{root.parent / 'flowrs'}:train")
     with pytest.raises(DataError, match=rf"only '{root.parent}' exists"):
         open_dataset(root.parent / "nowhere" / "at" / "all")

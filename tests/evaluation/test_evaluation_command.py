@@ -50,21 +50,70 @@ def test_a_matrix_from_the_command_line(tmp_path: Path, real: Path, held_out: Pa
     again = dap(*words, "--cache", tmp_path / "cache", "--json")
     record = json.loads(again.stdout)
     assert (record["measured"], record["kept"]) == (0, 2 * 2 * (5 + 3))
-    assert "32 of 32 trainings were measured earlier" in again.stderr
+    where = f"(kept in the sets' evaluation/cells and {tmp_path / 'cache'})"
+    assert f"32 of 32 trainings were measured earlier {where}" in again.stderr
     assert record["cache"] == str(tmp_path / "cache")
 
 
-def test_what_is_missing_for_the_scores_and_what_takes_the_time_is_said(
+def test_scores_are_spoken_of_when_they_were_asked_for_and_what_takes_the_time_is_said(
     tmp_path: Path, real: Path, held_out: Path
 ) -> None:
     done = dap(distilled(tmp_path / "d", real, ipc=1), "--test", held_out, *QUICK, "--baseline", "random")
-    assert "missing are baseline full, runs without augmentation; add --scores" in done.stderr
+    assert "LRS" not in done.stderr
     assert "looks at the test data a run: --set evaluation.evaluations=10" in done.stderr
 
 
+def test_how_much_there_is_to_train_is_said_before_it_is_trained(plain: Path, real: Path, held_out: Path) -> None:
+    words = [plain, "--test", held_out, "--device", "cpu", "--protocol", "hard-small", "--repeats", 2]
+    first = dap(*words, "--set", "evaluation.epochs_scale=0.002").stderr.splitlines()
+    assert first[1] == "protocol hard-small, convnet-3: 2 trainings of 4 steps"
+    again = dap(*words, "--set", "evaluation.epochs_scale=0.002", "--network", "convnet-3", "--network", "convnet-2w64")
+    assert "protocol hard-small, convnet-3, convnet-2w64: 2 trainings of 4 steps, 2 more are known" in again.stderr
+    known = dap(*words, "--set", "evaluation.epochs_scale=0.002").stderr
+    assert "protocol hard-small, convnet-3: all 2 trainings are known from earlier" in known
+
+
+@pytest.mark.parametrize(
+    ("protocol", "steps", "device", "warned"),
+    [
+        ("hard-small", 2000, "cpu", True),
+        ("hard-small", 2000, "cuda", False),
+        ("hard-small", 20, "cpu", False),
+        ("hard-tiny", 300, "cpu", False),
+        ("soft-rded", 2000, "cpu", False),
+    ],
+)
+def test_a_long_training_on_a_cpu_names_a_shorter_one(protocol: str, steps: int, device: str, warned: bool) -> None:
+    from dap.commands.results import outlook
+    from dap.evaluation.matrix import Ahead
+    from dap.evaluation.protocols import PROTOCOLS
+
+    plan = {"protocol": PROTOCOLS[protocol], "networks": ("convnet-3",), "trainings": 6, "kept": 0, "steps": 6 * steps}
+    said = outlook(Ahead(**plan, device=device))
+    assert f"6 trainings of {steps:,} steps" in said
+    assert ("for a first look: --protocol hard-tiny --repeats 1" in said) == warned
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--test", "digits:test", "--protocol", "hardtiny"], "did you mean 'hard-tiny'"),
+        (["--test", "digits:test", "--network", "convnet"], "convnet"),
+        (["--test", "digits:test", "--baseline", "randon"], "did you mean 'random'"),
+        ([], "no test data; add --test DATA"),
+        (["--val-fraction", "0.1"], "add --real DATA"),
+    ],
+)
+def test_a_wrong_name_is_told_before_anything_is_read(words: list[str], says: str) -> None:
+    done = dap("digits:train", *words)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert "reading" not in done.stderr
+
+
 def test_published_figures_stand_once_beside_the_best_of_their_kind() -> None:
+    from dap.commands.tables import accuracy_table
     from dap.evaluation.published import find_published
-    from dap.terminal import accuracy_table
 
     figures = [row.as_record() for row in find_published("imagenette", "convnet-6", 10, "hard-adamw")]
     spread = {"mean": 0.5, "sd": None}
@@ -90,7 +139,7 @@ def test_interrupted_in_the_middle_the_same_command_goes_on(tmp_path: Path, real
         running.send_signal(signal.SIGINT)
         _, talk = running.communicate(timeout=60)
     assert running.returncode == 130, talk
-    assert "interrupted; what was saved is kept. To go on: dap evaluate" in talk
+    assert "interrupted; finished trainings are kept. To go on: dap evaluate" in talk
     assert "Traceback" not in talk
     kept = len(list(cells.glob("*.json")))
     assert 2 <= kept < 25
@@ -138,7 +187,6 @@ def test_bad_options_are_one_line(words: list[str], says: str, plain: Path, held
 def test_no_test_data_at_all_is_refused_with_what_to_type(plain: Path) -> None:
     done = dap(plain, *QUICK)
     assert "add --test DATA (or --real DATA --val-fraction 0.1" in one_line(done)
-    assert done.stderr.startswith("reading 1 set\n")
 
 
 @pytest.mark.parametrize(

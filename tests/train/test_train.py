@@ -164,12 +164,36 @@ def test_half_writes_half_the_bytes(trained: tuple[Path, list[Progress]], tmp_pa
 def test_another_configuration_in_the_same_directory_is_refused(tmp_path: Path) -> None:
     out, short = tmp_path / "out", replace(TINY, steps=10)
     finish(out, short)
-    with pytest.raises(StoreError, match=r"another training \(batch, rate differ\).*another --out, or --from"):
+    with pytest.raises(
+        StoreError,
+        match=r"\(train.batch: 8 there, 4 asked; train.rate: 0.003 there, 0.001 asked\).*another --out, .*or --from",
+    ):
         finish(out, replace(short, rate=1e-3, batch=4))
-    with pytest.raises(StoreError, match="the data"):
+    with pytest.raises(StoreError, match=r"another training \(other images\)"):
         finish(out, short, tiny_source(["ant", "bee", "cat"], 5))
-    with pytest.raises(StoreError, match="the data or the start"):
+    with pytest.raises(StoreError, match=r"another training \(from: null there, .* asked\)"):
         finish(out, short, start=str(out))
+
+
+def test_when_to_save_and_to_look_may_change_on_the_way(tmp_path: Path, trained: tuple[Path, list[Progress]]) -> None:
+    for _ in zip(range(2), train(DATA, tmp_path / "out", TINY, device="cpu"), strict=False):
+        pass
+    finish(tmp_path / "out", replace(TINY, save_every=7, sample_every=20))
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == (trained[0] / WEIGHTS).read_bytes()
+    assert finish(tmp_path / "out", replace(TINY, sample_every=3)) == []
+
+
+def test_a_training_that_is_asked_to_stop_is_saved_at_that_step(
+    tmp_path: Path, trained: tuple[Path, list[Progress]]
+) -> None:
+    asked = iter([False] * 12 + [True])
+    seen = list(train(DATA, tmp_path / "out", TINY, device="cpu", stop=lambda: next(asked)))
+    assert [(p.step, p.stopped) for p in seen] == [(10, False), (13, True)]
+    assert not (tmp_path / "out" / "model_index.json").exists()
+    assert finish(tmp_path / "out")[0].step == 20
+    state = (tmp_path / "out" / "training" / "loss.csv").read_text().splitlines()
+    assert [int(line.split(",")[0]) for line in state] == [10, 13, 20, 30, 40]
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == (trained[0] / WEIGHTS).read_bytes()
 
 
 def test_a_directory_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:

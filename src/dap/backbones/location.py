@@ -35,12 +35,10 @@ def directory_of(name: str) -> Path:
         raise BackboneError(f"{name} is a single file of weights; give a diffusers directory, or an original DiT .pt")
     local = path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")) or path.parent.is_dir()
     if local:
-        known = (
-            [*EMBEDDED, *(f"{p}" for p in path.parent.glob("*") if p.is_dir())]
-            if path.parent.is_dir()
-            else list(EMBEDDED)
+        beside = (str(index.parent) for index in path.parent.glob("*/model_index.json"))
+        raise BackboneError(
+            unknown("backbone", name, [*EMBEDDED, *beside]) + "; or a pipeline directory, or a hub id like owner/name"
         )
-        raise BackboneError(unknown("backbone", name, known) + "; or a pipeline directory, or a hub id like owner/name")
     return _snapshot(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dap.config import Config, EvaluationConfig, MetricsConfig, load_config
 from dap.data import Source, open_dataset
 from dap.pictures import contact_sheet, save_png, stacked
 from dap.reporting import report
-from dap.terminal import Talk
+from dap.terminal import Talk, counted
 
 GUIDANCES = {"unguided": "none", "DAP": "dap"}
 PROTOCOL, REPEATS, EPOCHS_SCALE = "hard-tiny", 3, 1.0
@@ -30,6 +31,9 @@ def run_demo(out: Path, ipcs: tuple[int, ...], talk: Talk) -> dict[str, Any]:
     """
     began = time.perf_counter()
     sets: list[Path] = []
+    talk.say(ahead(ipcs))
+    if line := crowded():
+        talk.say(line)
     for ipc in ipcs:
         for name, guidance in GUIDANCES.items():
             config = load_config(
@@ -47,6 +51,25 @@ def run_demo(out: Path, ipcs: tuple[int, ...], talk: Talk) -> dict[str, Any]:
     page = report(main_first, out / "report.html")["report"]
     paths = {"contact_sheet": str(sheet), "report": page}
     return {**result, "repeats": REPEATS, **paths, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def ahead(ipcs: tuple[int, ...]) -> str:
+    """What the demo is going to do: its baselines are random for each IPC, and the full data."""
+    sets = len(ipcs) * len(GUIDANCES)
+    trainings = REPEATS * (sets + len(ipcs) + 1)
+    sizes, how = " and ".join(map(str, ipcs)), " and ".join(GUIDANCES)
+    return f"{counted(sets, 'set')} to distil ({how}, {sizes} per class), then {trainings} short trainings and a report"
+
+
+def crowded() -> str:
+    """What to type on a busy machine, where threads that wait for each other cost a small model many times its time."""
+    try:
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    except (AttributeError, OSError):  # Windows has no load
+        return ""
+    if torch.get_num_threads() == 1 or load < 0.5 * cores:
+        return ""
+    return f"note: the machine is busy (load {load:.1f} on {cores} cores); faster then: OMP_NUM_THREADS=1 dap demo"
 
 
 def demo_sheet(out: Path, ipc: int, most: int = 10) -> Any:

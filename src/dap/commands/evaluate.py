@@ -11,7 +11,7 @@ import typer
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
-from dap.terminal import Talk, counted, known_failures
+from dap.terminal import Talk, counted, known_failures, saving
 
 
 def evaluate(
@@ -51,7 +51,7 @@ def evaluate(
 ) -> None:
     """Train networks on distilled sets and test them on real images; run the same command again to go on."""
     talk = Talk(quiet=quiet, as_json=as_json)
-    with known_failures():
+    with known_failures(), saving(lambda: "finished trainings are kept"):
         if not sets and not list_:
             raise typer.BadParameter("give the sets to judge, or --list")
         flags = {
@@ -86,7 +86,7 @@ def run_evaluate(
     tables: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The result of `dap.evaluation.evaluate`, with progress drawn while it runs and `tables` written at the end."""
-    from dap.commands.results import say_more
+    from dap.commands.results import outlook, say_more
     from dap.evaluation import evaluate
     from dap.evaluation.matrix import Worker
     from dap.evaluation.table import check_table
@@ -95,8 +95,7 @@ def run_evaluate(
         talk, tables = Talk(quiet=True), ()
     for path in tables:
         check_table(path)
-    for line in announced(sets, test, real, config.val_fraction):
-        talk.say(line)
+    announce(config, sets, test, real, baselines, talk)
     with talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: talk.say(f"warning: {message}")
         result = evaluate(
@@ -109,18 +108,23 @@ def run_evaluate(
             cache=cache,
             device=device,
             progress=lambda done, total, what: meter.at(done, what, total=total),
+            on_plan=lambda ahead: talk.say(outlook(ahead)),
         )
-    say_more(result, tables, talk)
+    say_more(result, tables, talk, scores=scores)
     return result
 
 
-def announced(sets: Sequence[Path], test: str | None, real: str | None, val_fraction: float | None) -> list[str]:
-    """What is said before anything is read."""
-    judge = real if val_fraction else test
-    lines = [f"reading {counted(len(sets), 'set')}{f' and {judge}' if judge else ''}"]
-    if test is not None and real is not None and val_fraction:
-        lines.append(f"--test {test} is not looked at: --val-fraction judges on a part of --real")
-    return lines
+def announce(
+    config: Any, sets: Sequence[Path], test: str | None, real: str | None, baselines: Sequence[str], talk: Talk
+) -> None:
+    """Says what is going to be read; a wrong name is refused before that. Raises: ConfigError."""
+    from dap.evaluation.asked import asked
+
+    asked(config, sets, test, real, baselines)
+    judge = real if config.val_fraction else test
+    talk.say(f"reading {counted(len(sets), 'set')}{f' and {judge}' if judge else ''}")
+    if test is not None and real is not None and config.val_fraction:
+        talk.say(f"--test {test} is not looked at: --val-fraction judges on a part of --real")
 
 
 def list_protocols(asked: str) -> tuple[dict[str, Any], str]:

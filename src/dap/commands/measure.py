@@ -12,8 +12,9 @@ from rich.table import Table
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
+from dap.commands.tables import measured_table
 from dap.config import BackboneConfig, Config
-from dap.terminal import Talk, counted, known_failures, measured_table
+from dap.terminal import Talk, counted, known_failures
 
 
 def measure(

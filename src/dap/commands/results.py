@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,27 +11,43 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from dap.evaluation.matrix import Worker
+from dap.commands.tables import accuracy_table, percent
+from dap.evaluation.matrix import Ahead, Worker
+from dap.evaluation.protocols import PROTOCOLS
 from dap.evaluation.table import footnotes, write_table
-from dap.terminal import Talk, accuracy_table, percent
+from dap.terminal import Talk, counted
+
+LONG = 1500  # steps of one training: beyond those of any with hard-tiny, and minutes on a CPU
 
 
-def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What a person should hear about a result, a line each."""
+def outlook(ahead: Ahead) -> str:
+    """What is about to be trained, before it takes the time that it takes."""
+    kept = f", {ahead.kept} more are known from earlier" if ahead.kept else ""
+    what = f"protocol {ahead.protocol.name}, {', '.join(ahead.networks)}: "
+    if not ahead.trainings:
+        return f"{what}all {counted(ahead.kept, 'training')} are known from earlier"
+    what += f"{counted(ahead.trainings, 'training')} of {ahead.steps / ahead.trainings:,.0f} steps{kept}"
+    published = ahead.protocol.name in PROTOCOLS and ahead.protocol.labels == "hard"
+    long = ahead.device == "cpu" and ahead.steps > LONG * ahead.trainings
+    return what + ("; on a CPU, for a first look: --protocol hard-tiny --repeats 1" if long and published else "")
+
+
+def remarks(result: Mapping[str, Any], scores: bool = False) -> list[str]:
+    """What a person should hear about a result, a line each; `scores`: whether LRS and ARS were asked for."""
     lines = []
     if result["kept"]:
-        lines.append(f"{result['kept']} of {result['kept'] + result['measured']} trainings were measured earlier")
+        every, where = result["kept"] + result["measured"], kept_in(result)
+        lines.append(f"{result['kept']} of {every} trainings were measured earlier (kept in {where})")
     if result["cache"] is None:
         lines.append(
             "no cache could be written: trainings of baselines and plain folders are not kept; name one: --cache DIR"
         )
     lines += dict.fromkeys(f"{row['set']}: {note}" for row in result["results"] for note in row["notes"])
-    asked = any(row["source"] is not None for row in result["results"])
     lines += dict.fromkeys(
         f"LRS and ARS of {row['set']}: missing are {', '.join(row['missing'])}"
         + (f"; {row['remedy']}" if row["remedy"] else "")
         for row in result["scores"]
-        if asked and row["missing"]
+        if scores and row["missing"]
     )
     looking = [row for row in result["results"] if _mostly_looks(row, result["test"]["images"])]
     if looking and result["measured"]:
@@ -41,11 +58,27 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def say_more(result: Mapping[str, Any], tables: Sequence[Path], talk: Talk) -> None:
+def kept_in(result: Mapping[str, Any]) -> str:
+    """Where the trainings of earlier calls lie: beside distilled sets, in the cache for plain folders and baselines."""
+    parts = (result[name] for name in ("results", "without_augmentation", "hard_labels"))
+    kept = [row for part in parts for row in part if row["kept"]]
+    own = {Path(file).parents[1] for file in result["files"]}
+    beside = [row["source"] is None and Path(row["set"]).expanduser() in own for row in kept]
+    places = ["the sets' evaluation/cells"] if any(beside) else []
+    return " and ".join(places if all(beside) else [*places, homely(str(result["cache"]))])
+
+
+def homely(path: str) -> str:
+    """A path with ~ for the home directory."""
+    home = os.path.expanduser("~")
+    return f"~{path[len(home) :]}" if path.startswith(f"{home}{os.sep}") else path
+
+
+def say_more(result: Mapping[str, Any], tables: Sequence[Path], talk: Talk, *, scores: bool) -> None:
     """Writes the tables that were asked for, and says what a person should hear."""
     for table in tables:
         write_table(result, table)
-    for line in remarks(result):
+    for line in remarks(result, scores):
         talk.say(line)
     for written in [*result["files"], *tables]:
         talk.say(f"wrote {written}")

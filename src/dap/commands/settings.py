@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,31 @@ def settings_of(path: Path | None, overrides: list[str] | None, flags: dict[str,
     from dap.errors import ConfigError
 
     for override in overrides or ():
-        table = override.partition(".")[0].strip()
-        if "=" in override and table not in READS[command]:
-            known = ", ".join(READS[command])
+        key, equals, value = (part.strip() for part in override.partition("="))
+        table, dot, _ = key.partition(".")
+        known = ", ".join(READS[command])
+        if equals and not dot:
+            meant = " or ".join(f"{name}={value}" for name in _keys_like(key, command))
+            hint = f"; did you mean {meant}?" if meant else f" with one of the tables {known}"
+            raise ConfigError(f"--set {override}: write it as table.key=value{hint}")
+        if equals and table not in READS[command]:
             raise ConfigError(f"--set {override}: dap {command} reads the tables {known}, not {table!r}")
     return load_config(path, overrides or (), **flags)
+
+
+def _keys_like(key: str, command: str) -> list[str]:
+    """The `table.key` of every table that a command reads and that has such a key, or the nearest to it."""
+    from difflib import get_close_matches
+
+    from dap.config import Config
+    from dap.guidance import Representativeness
+
+    tables = {table: {f.name for f in fields(getattr(Config(), table))} for table in READS[command]}
+    if "guidance" in tables:
+        tables["guidance"] = {"name", *(f.name for f in fields(Representativeness))}
+    every = sorted({name for names in tables.values() for name in names})
+    near = [key] if key in every else get_close_matches(key, every, n=1)
+    return [f"{table}.{name}" for name in near for table, names in tables.items() if name in names]
 
 
 def likely_test(data: str) -> str:

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dap.commands.interrupting import Interruption
 from dap.config import Config
 from dap.data import open_dataset
-from dap.terminal import Talk, duration
+from dap.terminal import Talk, duration, saving
 from dap.train import train
 
 
@@ -18,7 +19,9 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
     source = open_dataset(data.source, split=data.split, subset=data.subset, mode=data.mode)
     talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
     loss, rate = None, 0.0
-    with talk.progress("train", config.train.steps) as meter:
+    state = out.expanduser() / "training" / "state.pt"
+    kept = saving(lambda: "what was saved before is kept" if state.exists() else "nothing was saved yet")
+    with kept, Interruption() as stop, talk.progress("train", config.train.steps) as meter:
         steps = train(
             source,
             out,
@@ -29,12 +32,15 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
             half=half,
             on_bad_image=data.on_bad_image,
             on_check=lambda done, total: meter.at(done, "checking images", total=total),
+            stop=stop,
         )
         for p in steps:
             loss, rate = p.loss, p.images_per_second
             meter.at(p.step, f"loss {loss:.4f}, {rate:.0f} images/s", total=p.steps)
             if p.samples is not None:
                 talk.say(f"samples after step {p.step}: {p.samples}")
+            if p.stopped:
+                raise KeyboardInterrupt(f"saved after step {p.step} of {p.steps}")
     seconds = time.perf_counter() - began
     if loss is None:
         talk.say(f"{out} is finished already; to train on, use --from {out} and another --out")

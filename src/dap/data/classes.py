@@ -62,6 +62,9 @@ def match_names(distilled_names: Sequence[str], test_names: Sequence[str]) -> tu
     if lacking or extra:
         parts = [f"only in the test set: {_some(lacking)}"] if lacking else []
         parts += [f"only in the distilled set: {_some(extra)}"] if extra else []
+        parts += (
+            [f"did you mean one class by {alike}? Name it alike in both"] if (alike := _alike(lacking, extra)) else []
+        )
         raise DataError(
             f"the test set and the distilled set are not of the same classes; {'; '.join(parts)}."
             " Give --test the data that the set was distilled from (its test split, the same --subset)"
@@ -168,6 +171,14 @@ def _unmatched(unmatched: Sequence[str], mapped: Mapping[str, str], count: int, 
         f"{', ...' if len(unmatched) > 5 else ''}; it knows {_some(backbone.names)}."
         f" Name their counterparts in a CSV {','.join(HEADER)} and add --class-map FILE.csv"
     )
+
+
+def _alike(some: Sequence[str], others: Sequence[str]) -> str:
+    """Pairs of names that differ in upper and lower case alone, in words; "" without any."""
+    by_case = {name.casefold(): name for name in others}
+    pairs = [(name, by_case[name.casefold()]) for name in some if name.casefold() in by_case]
+    shown = [f"{one!r} and {other!r}" for one, other in pairs[:3]]
+    return ", by ".join(shown) + (f" ({len(pairs)} such pairs)" if len(pairs) > 3 else "")
 
 
 def _words(synset_string: str) -> list[str]:

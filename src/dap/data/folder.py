@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.data.base import Source, require_classes
-from dap.data.location import SPLIT_WORDS, not_chosen, pick_split
+from dap.data.location import SPLIT_WORDS, not_chosen, pick_split, same_split
 from dap.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp"})
@@ -85,6 +85,12 @@ def _split_folder(root: Path, split: str | None, name: str) -> Path:
     folders = _subfolders(root)
     splits = {f.name: f for f in folders if f.name.lower() in SPLIT_WORDS and _holds_folders_only(f)}
     if split is not None:
+        meant = [f for f in folders if same_split(f.name, split)]
+        if meant and not splits.keys() & {f.name for f in meant}:
+            found = "no class folders with images; put one folder of images per class into it"
+            if _subfolders(meant[0]):
+                found = "images beside its class folders; move them into these"
+            raise DataError(f"'{name}/{meant[0].name}' holds {found}")
         if not splits:
             shown = ", ".join(f.name for f in folders[:5]) or "no folders"
             raise DataError(f"{name!r} has no splits, so no {split!r}; it holds {shown}: leave the split out")

@@ -35,13 +35,13 @@ def locate(spec: str, split: str | None) -> tuple[Path, str, str | None]:
     if not _exists(spec) and len(head) > 1 and "/" not in tail and "\\" not in tail:  # a drive letter has no split
         name, written = head, tail or None
     if not _exists(name):
-        raise DataError(_missing(_path(name)))
+        raise DataError(_missing(_path(name), f":{written}" if written else ""))
     return _path(name), name, one_split(written, split, name)
 
 
 def one_split(written: str | None, split: str | None, spec: str) -> str | None:
     """The split of `SPEC:written` and `--split`. Raises: DataError when they differ."""
-    if written is not None and split is not None and _canonical(written) != _canonical(split):
+    if written is not None and split is not None and not same_split(written, split):
         raise DataError(f"'{spec}:{written}' and split {split!r} name two splits; give one")
     return written or split
 
@@ -56,11 +56,16 @@ def pick_split(found: Iterable[str], wanted: str | None, spec: str) -> str:
         if len(names) == 1:
             return names[0]
         raise not_chosen(names, spec)
-    same = [n for n in names if _canonical(n) == _canonical(wanted)]
+    same = [n for n in names if same_split(n, wanted)]
     if wanted in names or len(same) == 1:
         return wanted if wanted in names else same[0]
     near = (get_close_matches(wanted, names, n=1) or names)[0]
     raise DataError(f"{spec!r} has no split {wanted!r}; it has {', '.join(names)}: type {spec}:{near}")
+
+
+def same_split(one: str, other: str) -> bool:
+    """Whether two words mean the same split: val is validation."""
+    return _canonical(one) == _canonical(other)
 
 
 def not_chosen(found: Iterable[str], spec: str) -> DataError:
@@ -97,13 +102,17 @@ def _exists(text: str) -> bool:
         return False
 
 
-def _missing(path: Path) -> str:
+def _missing(path: Path, split: str) -> str:
     parent = path.absolute().parent
     if not parent.is_dir():
         while not parent.is_dir():
             parent = parent.parent
         return f"there is no {str(path)!r}; of that path only {str(parent)!r} exists"
-    near = get_close_matches(path.name, sorted(p.name for p in parent.iterdir()), n=1, cutoff=0.5)
-    return f"there is no {str(path)!r}" + (
-        f"; did you mean {str(path.parent / near[0])!r}?" if near else "; check the path"
-    )
+    names = {str(path.parent / p.name): p.name for p in sorted(parent.iterdir())}
+    if path.name == str(path):
+        names.setdefault("digits", "digits")
+    near = get_close_matches(path.name, names.values(), n=1, cutoff=0.5)
+    meant = [f"{name}{split}" for name, last in names.items() if last in near]
+    if meant == ["digits"]:
+        meant = ["digits:train"]
+    return f"there is no {str(path)!r}; " + (f"did you mean {meant[0]!r}?" if meant else "check the path")

@@ -52,6 +52,30 @@ class Ground:
     store: Path | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What a call is about to do: `trainings` of `steps` steps in all, beside `kept` ones of earlier calls."""
+
+    protocol: Protocol
+    networks: tuple[str, ...]
+    trainings: int
+    kept: int
+    steps: int
+    device: str
+
+    @staticmethod
+    def of(entries: Sequence[Entry], missing: Sequence[int], device: str) -> Ahead:
+        """Of these entries, with the steps of each training that is missing."""
+        return Ahead(
+            protocol=entries[0].protocol,
+            networks=tuple(dict.fromkeys(one.network for one in entries)),
+            trainings=len(missing),
+            kept=sum(len(one.cells) for one in entries) - len(missing),
+            steps=sum(missing),
+            device=device,
+        )
+
+
 def open_ground(
     test: Source,
     candidates: Sequence[Candidate],
@@ -97,10 +121,16 @@ def entry(candidate: Candidate, network: str, protocol: Protocol, ground: Ground
     return Entry(candidate=candidate, network=network, protocol=protocol, plan=plan, cells=tuple(cells))
 
 
-def measure(entries: Sequence[Entry], ground: Ground, progress: Progress | None) -> list[list[Measured]]:
+def measure(
+    entries: Sequence[Entry],
+    ground: Ground,
+    progress: Progress | None,
+    on_plan: Callable[[Ahead], None] | None = None,
+) -> list[list[Measured]]:
     """Every cell, those of earlier runs as they were kept, the others trained and kept as they end.
 
     progress  called with (training steps done, steps to do in this run, what is being trained)
+    on_plan   called once, before the first training
 
     Returns one list an entry, one value a repeat. Several processes may do this at once (`Worker`).
     Raises: StoreError, before any training, when labels are to be stored and a disk is too small.
@@ -109,15 +139,18 @@ def measure(entries: Sequence[Entry], ground: Ground, progress: Progress | None)
     found = {(i, repeat): entries[i].cells[repeat].read() for i, repeat in places}
     missing = Worker.here().order([place for place in places if found[place] is None])
     if ground.soft is not None:
-        ahead = [(entries[i], repeat) for i, repeat in missing]
-        ground.soft.check_disk((one.candidate, repeat, one.protocol, one.plan) for one, repeat in ahead)
-    done, total = 0, sum(entries[i].plan.steps for i, _ in missing)
+        to_store = [(entries[i], repeat) for i, repeat in missing]
+        ground.soft.check_disk((one.candidate, repeat, one.protocol, one.plan) for one, repeat in to_store)
+    ahead = Ahead.of(entries, [entries[i].plan.steps for i, _ in missing], ground.device)
+    if on_plan is not None:
+        on_plan(ahead)
+    done = 0
     for i, repeat in missing:
         one, cell = entries[i], entries[i].cells[repeat]
         value = cell.read()  # another row of this call, or another process, may have trained it by now
         if value is None:
             what = f"{one.candidate.name}, {one.network}, repeat {repeat + 1} of {len(one.cells)}"
-            value = _train(one, repeat, ground, _counted(progress, done, total, what))
+            value = _train(one, repeat, ground, _counted(progress, done, ahead.steps, what))
             cell.write(value)
         found[i, repeat] = value
         done += one.plan.steps

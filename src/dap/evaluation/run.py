@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 from dap.backbones import pick_device
 from dap.config import EvaluationConfig, digest
 from dap.data import Source, open_dataset, split_validation
-from dap.errors import ConfigError
 from dap.evaluation import record
+from dap.evaluation.asked import asked
 from dap.evaluation.candidate import Candidate
 from dap.evaluation.cells import Measured, open_cache, prepare
 from dap.evaluation.matrix import (
+    Ahead,
     Entry,
     Ground,
     Progress,
@@ -25,11 +26,11 @@ from dap.evaluation.matrix import (
     with_hard_labels,
     without_augmentation,
 )
-from dap.evaluation.networks import check_networks, network_name
-from dap.evaluation.protocols import PROTOCOLS, Protocol, get_protocol
+from dap.evaluation.networks import check_networks
+from dap.evaluation.protocols import PROTOCOLS, Protocol
 from dap.evaluation.published import dataset_of
 from dap.evaluation.ranking import NEEDED, needed_protocols, rank
-from dap.evaluation.sets import check_baselines, open_baseline, open_candidate, open_real, stored_side
+from dap.evaluation.sets import open_baseline, open_candidate, open_real, stored_side
 
 _MAYBE_SEEN = "judged on a part of the training data, which the set may have been distilled from"
 _MAYBE_TAUGHT = "judged on a part of the training data, which the teacher may have been trained on"
@@ -47,6 +48,7 @@ def evaluate(
     cache: str | Path | None = None,
     device: str = "auto",
     progress: Progress | None = None,
+    on_plan: Callable[[Ahead], None] | None = None,
 ) -> dict[str, Any]:
     """What training sets are worth to networks: trained on them, judged on real test data.
 
@@ -62,6 +64,7 @@ def evaluate(
     cache      the folder that keeps trainings and stored labels of plain folders and baselines; None:
                `dap.evaluation.cells`
     progress   called with (training steps done, steps to do in this call, what is being trained)
+    on_plan    called once with what is about to be trained, when all is checked
 
     Accuracies are fractions. The headline is "last", after the last step; "best" is the largest of all
     evaluations on the test data and never to be quoted alone. Repeat r trains with seed r. Each training is kept as
@@ -74,11 +77,7 @@ def evaluate(
     labels. The form of the result: `dap.evaluation.record`.
     """
     config = config or EvaluationConfig()
-    protocol = _protocol(config)
-    networks = _networks(config, protocol)
-    check_baselines(baselines)
-    if not sets:
-        raise ConfigError("no set to evaluate; name at least one: dap evaluate DIR --test DATA")
+    protocol, networks = asked(config, sets, test, real, baselines)
     device, store = pick_device(Worker.here().device(device)), open_cache(cache)
     test, real = _judges(test, real, config)
     candidates = _open_sets(sets, test, protocol)
@@ -89,7 +88,7 @@ def evaluate(
     ground = open_ground(test, candidates, protocol, config, device, store)
     jobs = _jobs(candidates, protocol, baselines, scores)
     entries = [entry(candidate, network, how, ground) for candidate, how in jobs for network in networks]
-    measured = measure(entries, ground, progress)
+    measured = measure(entries, ground, progress, on_plan)
     rows = _rows(entries, measured, ground, protocol)
     result = _result(entries, rows, measured, ground, protocol)
     result |= {"cache": None if store is None else str(store), **record.surroundings(device)}
@@ -151,16 +150,6 @@ def _result(
     }
 
 
-def _protocol(config: EvaluationConfig) -> Protocol:
-    protocol = get_protocol(config.protocol, config.flip)
-    return protocol if config.evaluations is None else replace(protocol, evaluations=config.evaluations)
-
-
-def _networks(config: EvaluationConfig, protocol: Protocol) -> tuple[str, ...]:
-    """The networks to train, each once; a name that does not exist is found before anything is read."""
-    return tuple(dict.fromkeys(network_name(network) for network in config.networks or (protocol.network,)))
-
-
 def _is_published(protocol: Protocol, config: EvaluationConfig) -> bool:
     """Whether this is a published protocol to the letter, on test data: only then do papers' numbers stand beside."""
     original = PROTOCOLS.get(protocol.name)
@@ -174,13 +163,9 @@ def _judges(
 ) -> tuple[Source, Source | None]:
     """(what to judge on, the real data that baselines may draw from)."""
     opened = real if isinstance(real, Source) or real is None else open_dataset(str(real))
-    if config.val_fraction is not None:
-        if opened is None:
-            raise ConfigError("a validation fraction needs the training data to split: add --real DATA")
+    if config.val_fraction is not None and opened is not None:
         train, validation = split_validation(opened, config.val_fraction)
         return validation, train
-    if test is None:
-        raise ConfigError("no test data; add --test DATA (or --real DATA --val-fraction 0.1 to judge without them)")
     return test if isinstance(test, Source) else open_dataset(str(test)), opened
 
 

@@ -118,7 +118,7 @@ class _Work:
         return record.Results(scores=self.scores, yardsticks=self.yardsticks, maps=self.maps)
 
     def _features(self, source: Source, label: int, name: str) -> Any:
-        return self.space.extract(source, label, lambda count: self._told(count, f"features of {name}"))
+        return self.space.extract(source, label, lambda count: self._told(count, f"features of class {name}"))
 
     def _told(self, count: int, what: str) -> None:
         self._done += count

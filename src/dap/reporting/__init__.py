@@ -7,6 +7,7 @@ Reading order: reading.py (what lies in a set), figures.py (what is drawn), page
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ SVG_BYTES = 300_000  # a larger drawing goes into the page as pixels
 def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[str, Any]:
     """Writes a self-contained HTML file about distilled sets, the first of them in full, and the figures beside it.
 
-    out      the file; None: report.html in the first set
+    out      the file; None: report.html in the set, of several sets in the folder that all of them lie in
     returns  {"report", "bytes", "images", "shown", "figures", "warnings"}, paths as text
 
     Reads what `dap distill`, `evaluate` and `measure` left in the sets; what is missing is named with the command that
@@ -38,7 +39,7 @@ def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[st
     if not sets:
         raise ConfigError("no set to report on; name at least one: dap report DIR")
     views = together([read_set(one) for one in sets])
-    path = views[0].store.path / "report.html" if out is None else Path(out).expanduser()
+    path = beside([view.store.path for view in views]) if out is None else Path(out).expanduser()
     if path.is_dir():
         raise StoreError(f"{path} is a directory; name a file: --out {path / 'report.html'}")
     if not views[0].pictures:
@@ -57,6 +58,20 @@ def report(sets: Sequence[str | Path], out: str | Path | None = None) -> dict[st
     images, shown_images = sum(len(view.pictures) for view in views), sum(one["shown"] for one in values["sets"])
     record = {"report": str(path), "bytes": len(data), "images": images, "shown": shown_images}
     return {**record, "figures": [str(file) for file in files], "warnings": warned}
+
+
+def beside(sets: Sequence[Path]) -> Path:
+    """Where a report goes by itself: into its set; of several, into the folder that holds all of them.
+
+    Where that is the root of everything, one of the sets, or not to be written to: into the working directory.
+    """
+    places = {path.resolve() for path in sets}
+    if len(places) == 1:
+        return sets[0] / "report.html"
+    together = not any(path.is_absolute() for path in sets)  # as the user wrote them, where that says it
+    common = Path(os.path.commonpath(sets if together else places))
+    fits = common.resolve() not in {*places, Path(common.anchor)} and os.access(common, os.W_OK)
+    return (common if fits else Path()) / "report.html"
 
 
 def _embedded(figure: Drawn) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -26,13 +26,17 @@ LOG_EVERY = 10
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a training stands: `loss` is the mean since the last report, `samples` the grid just written, if any."""
+    """Where a training stands: `loss` is the mean since the last report, `samples` the grid just written, if any.
+
+    stopped  whether this is the last of a training that was asked to stop: it is saved
+    """
 
     step: int
     steps: int
     loss: float
     images_per_second: float
     samples: Path | None = None
+    stopped: bool = False
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -127,13 +131,14 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-def run(trainer: Trainer) -> Iterator[Progress]:
-    """Steps to the end, reporting every few; raises SamplingError when the loss is no longer a number."""
-    config, losses, since = trainer.config, [], time.perf_counter()
-    while trainer.step < config.steps:
+def run(trainer: Trainer, stop: Callable[[], bool] | None = None) -> Iterator[Progress]:
+    """Steps to the end, or until `stop` says so, reporting every few; SamplingError when the loss is no number."""
+    config, losses, since, stopped = trainer.config, [], time.perf_counter(), False
+    while trainer.step < config.steps and not stopped:
         losses.append(trainer.advance())
         due = (LOG_EVERY, config.save_every, config.sample_every)
-        if any(trainer.step % every == 0 for every in due) or trainer.step == config.steps:
+        stopped = trainer.step < config.steps and stop is not None and stop()
+        if any(trainer.step % every == 0 for every in due) or trainer.step == config.steps or stopped:
             loss = float(torch.stack(losses).mean())
             if not math.isfinite(loss):
                 raise SamplingError(
@@ -141,5 +146,6 @@ def run(trainer: Trainer) -> Iterator[Progress]:
                 )
             seconds = time.perf_counter() - since
             trainer.seconds += seconds
-            yield Progress(trainer.step, config.steps, loss, len(losses) * config.batch / seconds)
+            rate = len(losses) * config.batch / seconds
+            yield Progress(trainer.step, config.steps, loss, rate, stopped=stopped)
             losses, since = [], time.perf_counter()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from PIL import Image
 from torch import Tensor
 
 from dap.backbones import CHECKPOINTS, EMBEDDED, directory_of, open_backbone, pick_device, pipeline_class
-from dap.backbones.dit import DiTBackbone, load_part, read_json
+from dap.backbones.dit import DiTBackbone, load_part
 from dap.config import TrainConfig, as_record, digest
 from dap.data import Source
-from dap.disk import refusals, sweep, write_json, write_whole
+from dap.disk import refusals, write_whole
 from dap.errors import BackboneError, DataError, StoreError
+from dap.train.claim import claim
 from dap.train.diffusion import Progress, Trainer, run
 from dap.train.model import LINEAR_BETAS, new_dit, save_pipeline, with_label_table
 from dap.train.samples import Parts, sample_grid
@@ -44,6 +45,7 @@ def train(
     half: bool = False,
     on_bad_image: str = "fail",
     on_check: Callable[[int, int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Progress]:
     """Trains a DiT on `data` and writes a pipeline directory to `out`; yields `Progress` every few steps.
 
@@ -52,6 +54,7 @@ def train(
     half          write the final weights as fp16 (half the file; they are loaded as float32 all the same)
     on_bad_image  "fail", or "skip" what cannot be read (listed in dap.json)
     on_check      called with (images read, images in all) while they are checked
+    stop          asked after every step; True saves and ends, to go on another time
 
     Running it again with the same arguments goes on from the last saved step, and the final weights are those of an
     uninterrupted run on the same machine with as many threads; a finished one is left as it is.
@@ -64,21 +67,20 @@ def train(
     config = replace(config, size=config.size or (begun.image_size if begun else _common_side(data)))
     data = data.with_format(size=config.size).checked(on_bad_image, on_check)
     what = {"train": as_record(config), "data": data.digest, "from": start, "vae": vae, "half": half}
-    work = _claim(out, what)
+    work = claim(out, what)
     if (out / "model_index.json").exists():
         return
     trainer, parts = _begin(data, config, begun, vae, device)
-    state = work / "state.pt"
-    if state.exists():
-        trainer.restore(_load_state(state))
-    _keep_losses(work / "loss.csv", trainer.step)
-    for progress in run(trainer):
+    _go_on(trainer, work)
+    for progress in run(trainer, stop):
         with refusals(work):
             progress = _record(progress, trainer, parts, work)
         yield progress
+    if trainer.step < config.steps:
+        return
     trained = {**what, "skipped": [key for key, _ in data.skipped]}
     _finish(out, trainer, parts, trained, torch.float16 if half else torch.float32)
-    state.unlink(missing_ok=True)
+    (work / "state.pt").unlink(missing_ok=True)
 
 
 def _open_dit(start: str, vae: str | None) -> DiTBackbone:
@@ -123,30 +125,6 @@ def _common_side(data: Source) -> int:
                 two = f", {rest[0][1]!r} {rest[0][0][0]}x{rest[0][0][1]}" if rest else ""
                 raise DataError(f"{one!r} has {a[0]}x{a[1]} px{two}: say the training size, e.g. --size 32")
     return next(iter(sizes))[0]
-
-
-def _claim(out: Path, what: Mapping[str, Any]) -> Path:
-    """OUT/training for exactly this job; refuses a directory of another job or with something else in it."""
-    work = out / "training"
-    record = work / "config.json"
-    if record.exists():
-        there = read_json(record)
-        if there != {**what, "digest": digest(what)}:
-            differs = sorted(k for k, v in what["train"].items() if there.get("train", {}).get(k) != v)
-            named = ", ".join(differs) or "the data or the start"
-            raise StoreError(
-                f"{out} holds another training ({named} differ); choose another --out, or --from {out} to go on"
-            )
-        return work
-    try:
-        if out.exists() and (not out.is_dir() or any(p.name != "training" for p in out.iterdir())):
-            raise StoreError(f"{out} exists and is not an unfinished training; choose another --out")
-        work.mkdir(parents=True, exist_ok=True)
-        sweep(work)
-        write_json(record, {**what, "digest": digest(what)})
-    except OSError as error:
-        raise StoreError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
-    return work
 
 
 def _begin(
@@ -213,12 +191,20 @@ def _record(progress: Progress, trainer: Trainer, parts: Parts, work: Path) -> P
     if progress.step % config.sample_every == 0 or last:
         path = work / "samples" / f"{progress.step:07d}.png"
         progress = replace(progress, samples=sample_grid(trainer, parts, path))
-    if progress.step % config.save_every == 0 or last or time.monotonic() - trainer.saved_at > SAVE_SECONDS:
+    late = time.monotonic() - trainer.saved_at > SAVE_SECONDS
+    if progress.step % config.save_every == 0 or last or late or progress.stopped:
         trainer.saved_at = time.monotonic()
         stream = io.BytesIO()
         torch.save(trainer.state(), stream)
         write_whole(work / "state.pt", stream.getvalue())
     return progress
+
+
+def _go_on(trainer: Trainer, work: Path) -> None:
+    """From the saved step, where there is one."""
+    if (work / "state.pt").exists():
+        trainer.restore(_load_state(work / "state.pt"))
+    _keep_losses(work / "loss.csv", trainer.step)
 
 
 def _keep_losses(path: Path, step: int) -> None:
