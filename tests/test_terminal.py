@@ -46,7 +46,10 @@ def test_a_command_that_knows_the_time_left_better_is_believed(
     assert "-:--:--" in shown
 
 
-def test_whoever_interrupts_hears_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
+def test_whoever_interrupts_hears_what_is_saved(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dap", "distill", "digits:train"])
     for words, said in (
         (lambda: "3 of 4 images are saved", "3 of 4 images are saved"),
         (str, "what was saved is kept"),
@@ -54,7 +57,7 @@ def test_whoever_interrupts_hears_what_is_saved(capsys: pytest.CaptureFixture[st
         with pytest.raises(typer.Exit) as stopped, known_failures(), saving(words):
             raise KeyboardInterrupt
         assert stopped.value.exit_code == 130
-        assert f"interrupted; {said}. To go on: dap " in capsys.readouterr().err
+        assert f"interrupted; {said}. To go on: dap distill digits:train" in capsys.readouterr().err
 
 
 def test_a_narrow_terminal_has_room_for_the_time_left_and_the_note() -> None:
