@@ -224,7 +224,7 @@ def table(results: Results) -> str:
         "| case | ours, steps/s | ordinary, steps/s | ratio | all ratios | network | our batches | ordinary ones |",
         "|---|--:|--:|--:|---|--:|--:|--:|",
     ]
-    for name, row in about["rows"].items():
+    for name, row in ((case.name, about["rows"][case.name]) for case in CASES if case.name in about["rows"]):
         mine, theirs = (statistics.median(pair[i] for pair in row["pairs_steps_per_second"]) for i in (0, 1))
         parts = row["network_alone"], row["batches_alone"]["ours"], row["batches_alone"]["ordinary"]
         ratios = ", ".join(f"{r:.2f}" for r in row["ratios"])
