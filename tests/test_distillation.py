@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dap import bank
+from dap import bank, identity
 from dap.backbones import open_backbone
 from dap.config import load_config
 from dap.data import open_dataset
@@ -201,6 +201,18 @@ def test_a_further_class_pays_for_itself_alone(model: str, tmp_path: Path) -> No
     later = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
     assert 2 * len(later) == 3 * len(entries)
     assert entries.items() <= later.items()
+
+
+def test_no_set_mixes_two_recipes_of_the_real_features(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = photos(tmp_path / "photos")
+    for name, guidance in (("plain", UNGUIDED), ("guided", {"name": "dap"})):
+        make(data, model, tmp_path / name, guidance)
+    monkeypatch.setattr(identity, "FORMAT", identity.FORMAT + 1)
+    make(data, model, tmp_path / "plain", UNGUIDED)
+    with pytest.raises(StoreError, match=r"data\.features: \d+ there, \d+ asked"):
+        make(data, model, tmp_path / "guided")
 
 
 def test_a_disk_that_fills_up_meanwhile_changes_no_image(

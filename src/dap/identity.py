@@ -9,6 +9,7 @@ from dap.config import Config, as_record, digest
 from dap.data import Source
 from dap.guidance import Guidance
 from dap.record import versions
+from dap.reference import FORMAT
 
 
 def identity(
@@ -30,6 +31,7 @@ def identity(
         "data": {
             "class_names": list(source.class_names),
             "images": None if guidance is None else source.digest,
+            **({} if guidance is None else {"features": FORMAT}),  # their noise too: no set mixes two recipes
         },
         "backbone": {"weights": backbone.weights_digest(), "classes": list(classes), **_settings(config, backbone)},
         "sampling": {name: value for name, value in as_record(config.sampling).items() if value is not None},
