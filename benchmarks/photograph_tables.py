@@ -89,6 +89,20 @@ def choices(about: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def generator(about: dict[str, Any]) -> Iterator[str]:
+    """What the backbone itself is worth: many of its images against as many real ones."""
+    rows = {key: row for key, row in about["rows"].items() if key.startswith("generator | ")}
+    if rows:
+        yield f"## The backbone itself, {next(iter(about['setting']['networks']))}"
+        yield ""
+        yield "| training images a class | last % |"
+        yield "|---|--:|"
+        for key, row in rows.items():
+            _, name, count = key.split(" | ")
+            yield f"| {count} {NAMES.get(name, name)} | {100 * row['last']:.1f} |"
+        yield ""
+
+
 def metrics(about: dict[str, Any]) -> Iterator[str]:
     """Means over seeds, the largest IPC that was measured."""
     rows, ipc = about["rows"], max(about["setting"]["ipcs"])
@@ -132,6 +146,7 @@ def table(about: dict[str, Any]) -> str:
         if any(key.startswith(f"worth | {network} | ") for key in rows):
             lines += accuracy(about, network)
     lines += choices(about)
+    lines += generator(about)
     if any(key.startswith("metrics | ") for key in rows):
         lines += metrics(about)
     costs = {key.partition(" | ")[2]: row for key, row in rows.items() if key.startswith("cost | ")}

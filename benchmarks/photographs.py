@@ -7,6 +7,7 @@ SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, sh
 backbone  `dap train` with configs/train_*.toml on the training split
 choose    generation seeds from 100: gammas, strengths and variants, distilled from nine tenths of the training split
           and judged on the last tenth; nothing is ever chosen on test data
+generator many unguided images a class against as many real ones: what the backbone itself is worth
 sets      every method at every IPC and generation seed
 worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
 metrics   representativeness, diversity, coverage, near-copies
@@ -37,66 +38,10 @@ from dap.evaluation import evaluate
 from dap.metrics import measure
 from dap.metrics_config import MetricsConfig
 from dap.train import train
+from photograph_settings import CANDIDATES, GAMMAS, GUIDED, REAL, SETTINGS, Setting
 from record import Results
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-REAL = ("random", "herding", "kmeans")
-GUIDED: dict[str, dict[str, Any]] = {
-    "dap": {"name": "dap"},
-    "auto, repulsion 1": {"name": "dap", "reference": "class"},
-    "auto, clusters, repulsion 0": {"name": "dap", "repulsion": 0.0},
-    "auto, RBF-MMD": {"name": "dap", "reference": "class", "kernel": "rbf", "power": 2},
-}
-GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3), (0.03, 0.1, 0.3)
-CANDIDATES: dict[str, dict[str, Any]] = {
-    "unguided": {"name": "none"},
-    **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
-    **{f"strength {s:g}, repulsion 1": {"name": "dap", "reference": "class", "strength": s} for s in STRENGTHS},
-    "strength 0.3, repulsion 0": {"name": "dap", "reference": "class", "strength": 0.3, "repulsion": 0.0},
-    **GUIDED,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them.
-
-    choose_ipcs, choose_seeds  of the stage `choose`; the published method's gamma is chosen at IPC 10
-    """
-
-    recipe: str
-    size: int
-    ipcs: tuple[int, ...] = (1, 10, 50)
-    seeds: int = 3
-    choose_ipcs: tuple[int, ...] = (10,)
-    choose_seeds: tuple[int, ...] = (100,)
-    networks: dict[str, float]
-    test_images: int | None = None
-    evaluations: int | None = None
-
-
-FULL = {"resnetap-10": 1.0, "resnet-18": 1.0}
-SETTINGS = {
-    "imagenette-gpu": Setting(recipe="train_imagenette_gpu", size=64, networks={"convnet-4": 1.0, **FULL}),
-    "cifar10-gpu": Setting(recipe="train_cifar10_gpu", size=32, networks={"convnet-3": 1.0, **FULL}),
-    "imagenette-cpu": Setting(
-        recipe="train_imagenette_cpu",
-        size=32,
-        ipcs=(1, 10),
-        networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
-        test_images=1000,
-        evaluations=5,
-    ),
-    "imagenette16-cpu": Setting(
-        recipe="train_imagenette16_cpu",
-        size=16,
-        ipcs=(1, 10),
-        choose_ipcs=(10, 1),
-        choose_seeds=(100, 101),
-        networks={"convnet-3": 0.1},
-        evaluations=1,
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +131,16 @@ class Bench:
                         "vendi_share": self.vendi_share(what, fit, ipc)
                     }
                     print(key, self.results[key], flush=True)
+
+    def generator(self) -> None:
+        """Many unguided images a class, and as many real ones."""
+        count, network = self.setting.plenty, next(iter(self.setting.networks))
+        for name in ("random", "unguided"):
+            if (key := f"generator | {name} | {count}") not in self.results:
+                real = replace(self.train.select(count, 0), name=f"random {count}")
+                what = real if name == "random" else self.distilled(name, {"name": "none"}, count, 0)
+                self.results[key] = self.judged(what, network, self.test)
+                print(key, self.results[key], flush=True)
 
     def vendi_share(self, what: Source | Path, real: Source, ipc: int) -> float | None:
         """Vendi score of a set / of as many real images, at the tap; None for one image a class, where it is 1."""
@@ -278,7 +233,7 @@ def write(source: Source, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    stages = ("backbone", "choose", "sets", "worth", "metrics", "cost")
+    stages = ("backbone", "choose", "generator", "sets", "worth", "metrics", "cost")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
     parser.add_argument("--data", required=True, help="parquet folder with train and test")

@@ -1,0 +1,68 @@
+"""What `photographs.py` runs where: data, sizes, networks, candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+REAL = ("random", "herding", "kmeans")
+GUIDED: dict[str, dict[str, Any]] = {
+    "dap": {"name": "dap"},
+    "auto, repulsion 1": {"name": "dap", "reference": "class"},
+    "auto, clusters, repulsion 0": {"name": "dap", "repulsion": 0.0},
+    "auto, RBF-MMD": {"name": "dap", "reference": "class", "kernel": "rbf", "power": 2},
+}
+GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3), (0.03, 0.1, 0.3)
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "unguided": {"name": "none"},
+    **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
+    **{f"strength {s:g}, repulsion 1": {"name": "dap", "reference": "class", "strength": s} for s in STRENGTHS},
+    "strength 0.3, repulsion 0": {"name": "dap", "reference": "class", "strength": 0.3, "repulsion": 0.0},
+    **GUIDED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them.
+
+    choose_ipcs, choose_seeds  of the stage `choose`; the published method's gamma is chosen at IPC 10
+    plenty      unguided images a class of the stage `generator`
+    """
+
+    recipe: str
+    size: int
+    ipcs: tuple[int, ...] = (1, 10, 50)
+    seeds: int = 3
+    choose_ipcs: tuple[int, ...] = (10,)
+    choose_seeds: tuple[int, ...] = (100,)
+    networks: dict[str, float]
+    test_images: int | None = None
+    evaluations: int | None = None
+    plenty: int = 1000
+
+
+FULL = {"resnetap-10": 1.0, "resnet-18": 1.0}
+SETTINGS = {
+    "imagenette-gpu": Setting(recipe="train_imagenette_gpu", size=64, networks={"convnet-4": 1.0, **FULL}),
+    "cifar10-gpu": Setting(recipe="train_cifar10_gpu", size=32, networks={"convnet-3": 1.0, **FULL}),
+    "imagenette-cpu": Setting(
+        recipe="train_imagenette_cpu",
+        size=32,
+        ipcs=(1, 10),
+        networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
+        test_images=1000,
+        evaluations=5,
+        plenty=100,
+    ),
+    "imagenette16-cpu": Setting(
+        recipe="train_imagenette16_cpu",
+        size=16,
+        ipcs=(1, 10),
+        choose_ipcs=(10, 1),
+        choose_seeds=(100, 101),
+        networks={"convnet-3": 0.1},
+        evaluations=1,
+        plenty=100,
+    ),
+}
