@@ -157,11 +157,8 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     if guidance is not None:
         guidance = guidance.resolved(backbone)
         size = reference_size(guidance, config.run.ipc)
-        pooled = pool(real_images(source, config, backbone), size)
-        source = pooled.checked(data.on_bad_image, on_check)
-        bad = (a - b for a, b in zip(pooled.counts, source.counts, strict=True))
+        source, bad = _checked(real_images(source, config, backbone), size, data.on_bad_image, on_check)
         everything = tuple(a - b for a, b in zip(everything, bad, strict=True))
-        source = supporting(source, size)
     out = Path(out).expanduser()
     couples = guidance is not None and guidance.couples
     config = resolved(config, backbone, out, source.class_names, couples)
@@ -180,6 +177,15 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         done=Store.check(out, record),
     )
     return Job(config, out, source, backbone, guidance, reference, sampler, chunks, record)
+
+
+def _checked(
+    source: Source, size: int | None, on_bad_image: str, on_check: Callable[[int, int], None] | None
+) -> tuple[Source, tuple[int, ...]]:
+    """(the `size` support points of each class, among images that can be read; how many of a class cannot be)."""
+    pooled = pool(source, size)
+    checked = pooled.checked(on_bad_image, on_check)
+    return supporting(checked, size), tuple(a - b for a, b in zip(pooled.counts, checked.counts, strict=True))
 
 
 def distill(config: Config, out: str | Path, progress: Callable[[Event], None] | None = None) -> dict[str, Any]:
