@@ -80,7 +80,7 @@ class Bench:
         computing = Computing(device=options.device, dtype=options.dtype, compile=options.compile).checked()
         self.backbone, tap = BUILDERS[options.model](computing, options.tiny)
         self.options, self.cuda = options, computing.device.startswith("cuda")
-        guidance = load_guidance(GuidanceConfig(name="dap", options={"tap": tap}))
+        guidance = load_guidance(GuidanceConfig(name="dap", options={"tap": tap, "interval": (0.0, 1.0)}))
         if guidance is None:
             raise AssertionError("dap is a guidance")
         variance = "learned" if self.backbone.learned_variance else "fixed"

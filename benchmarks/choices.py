@@ -1,8 +1,9 @@
 """How the recommended guidance's options were chosen: the digits, generation seeds 200 .. 203, which no table uses.
 
-    python benchmarks/choices.py [--work DIR] [--seeds 4] [--only METHOD] [--ipc N ...] [--tiny]
+    python benchmarks/choices.py [--work DIR] [--seeds 4] [--only PATTERN ...] [--ipc N ...] [--tiny | --small]
 
-`hard-tiny`, 2 training seeds; and ResNetAP-10 scaled .2, 1 training seed, where a method's name begins with "resnet".
+`hard-tiny`, 2 training seeds; ResNetAP-10 scaled .2, 1 training seed, where a row begins with "resnet"; `hard-small`,
+ConvNet-3, 1 training seed, where it begins with "small".
 Rows are kept as they are measured. Those of results/choices.md above "clusters of pairs" were measured with noise that
 was balanced over the class alone, clusters of single images, and (before "auto, b 4, clusters, repulsion 0.5") anchors
 every fourth step and a repulsion of 1/(I-1) where the energy now has 1/I.
@@ -18,6 +19,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from dap.guidance.energy import set_energy
 from dap.kernels import linear
 from dap.reference import Reference
 from dap.types import Unit
+from guidance import real_set
 from record import RESULTS, Results, mean_and_error
 
 B4: dict[str, Any] = {"name": "dap", "reference": "class"}
@@ -69,8 +72,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "clusters of pairs, started": {"name": "choices:Started", **PRESETS["dap"]},
     "clusters of pairs, best of 8": {"name": "dap"},
     "clusters of pairs, taps 1 and 4": {"name": "dap", "tap": "block.4"},
+    "clusters of pairs, repulsion 0.5": {"name": "dap", "repulsion": 0.5},
+    "clusters of pairs, block.1": {"name": "dap", "tap": "block.1"},
+    "clusters of pairs, 128 support points": {"name": "dap", "reference_size": 128},
+    "clusters of pairs, b 2": {"name": "dap", "beyond": 2.0},
+    "pairs, class": {"name": "dap", "reference": "class"},
     **{f"dap-paper, gamma {g}": {"name": "dap-paper", "gamma": float(g)} for g in (0.02, 0.05, 0.1, 0.2, 0.5, 1)},
 }
+SELECTED = ("random real", "k-means, pixels")
 TABLES: dict[str, dict[str, dict[str, Any]]] = {
     "auto, b 4, cfg 1.5": {"backbone": {"cfg_scale": 1.5}},
     "auto, b 4, cfg 2": {"backbone": {"cfg_scale": 2.0}},
@@ -149,17 +158,22 @@ def made(method: str, ipc: int, seed: int, work: Path) -> Path:
     return out
 
 
-def measured(method: str, ipc: int, seed: int, network: str | None, work: Path) -> list[float]:
+HOW: dict[str, dict[str, Any]] = {
+    "": {"protocol": "hard-tiny", "repeats": 2},
+    "resnet ": {"protocol": "hard-tiny", "networks": ("resnetap-10",), "repeats": 1, "epochs_scale": 0.2},
+    "small ": {"protocol": "hard-small", "networks": ("convnet-3",), "repeats": 1, "flip": False},
+}
+
+
+def measured(method: str, ipc: int, seed: int, how: dict[str, Any], work: Path) -> list[float]:
     """Last accuracies of one set."""
-    out = best_of(8, method, ipc, seed, work) if "best of" in method else made(method, ipc, seed, work)
-    how = EvaluationConfig(
-        protocol="hard-tiny",
-        networks=(network,) if network else (),
-        repeats=1 if network else 2,
-        epochs_scale=0.2 if network else 1.0,
+    real = real_set(method, ipc, seed) if method in SELECTED else None
+    out = best_of(8, method, ipc, seed, work) if "best of" in method else real or made(method, ipc, seed, work)
+    config = EvaluationConfig(
         evaluations=1,  # the last accuracy is the same to the bit, however often one looks before
+        **how,
     )
-    found: list[float] = evaluate([out], "digits:test", config=how)["results"][0]["last"]["values"]
+    found: list[float] = evaluate([out], "digits:test", config=config)["results"][0]["last"]["values"]
     return found
 
 
@@ -185,18 +199,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/choices"))
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--only", default="", help="methods whose name contains this")
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="methods by name, such as 'auto, *'")
     parser.add_argument("--ipc", type=int, action="append", help="instead of 1, 5 and 10")
     parser.add_argument("--tiny", action="store_true", help="`hard-tiny` alone")
+    parser.add_argument("--small", action="store_true", help="`hard-small` alone")
     parser.add_argument("--table", action="store_true", help="only rewrite the table")
     given = parser.parse_args()
     kept = Results("choices", methods=METHODS)
+    wanted = [name for name in (*SELECTED, *METHODS) if any(fnmatchcase(name, only) for only in given.only or ["*"])]
     for number in range(200, 200 + (0 if given.table else given.seeds)):
-        for name in (name for name in METHODS if given.only in name):
+        for name in wanted:
             for each in given.ipc or (1, 5, 10):
-                for net in (None,) if given.tiny else (None, "resnetap-10"):
-                    row = f"{'resnet ' if net else ''}{name} | {each} | {number}"
-                    if row not in kept:
-                        kept[row] = measured(name, each, number, net, given.work)
+                for under in ("small ",) if given.small else ("",) if given.tiny else ("", "resnet "):
+                    if (row := f"{under}{name} | {each} | {number}") not in kept:
+                        kept[row] = measured(name, each, number, HOW[under], given.work)
                         print(row, kept[row], flush=True)
     (RESULTS / "choices.md").write_text(table(kept))

@@ -114,13 +114,14 @@ def variants(
                 lambda c=order[:size], n=noise: clustered(probe, c, n, truth),
             )  # type: ignore[return-value]
     x_0 = latents[order[:96]]
-    for spacing in (0, 40, 80, 100, 160, 320):
+    for spacing in (0, 0.06, 0.09, 0.12, 0.15, 0.2, 0.3):
         kept = Reference(
             probe.job.backbone,
             replace(reference.source, keys=keys_in(reference, probe.label, order[:96])),
             reference.classes,
             reference.chain,
             tap=reference.tap,
+            interval=reference.interval,
             spacing=spacing,
             rows=96,
         )

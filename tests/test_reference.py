@@ -1,5 +1,6 @@
 """The real features: what they are, what they may depend on, and how often they are computed."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dap.bank import Bank
-from dap.guidance import Representativeness
+from dap.config import GuidanceConfig
+from dap.guidance import Representativeness, acts, load_guidance
 from dap.pooling import Pooling
 from dap.reference import Reference
 from dap.testing import tiny_dit, tiny_latent_dit, tiny_source
@@ -64,26 +66,39 @@ def test_a_row_keeps_its_noise_at_every_step(bench: Any) -> None:
 # --- anchors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spacing", [0, 20, 80, 10_000])
+@pytest.mark.parametrize("spacing", [0, 0.02, 0.12, 1.0])
+@pytest.mark.parametrize("interval", [(0.0, 2.0), (0.0, 1.0), (0.5, 1.0), (0.9, 0.95)])
 @pytest.mark.parametrize("steps", [1, 2, 50, 300])
-def test_anchors_enclose_every_step_and_are_nowhere_too_far_apart(spacing: int, steps: int, bench: Any) -> None:
-    reference = bench(steps=steps).reference(spacing=spacing)
-    ts = reference.chain.timesteps
-    one = ts[0] - ts[1] + 1 if steps > 1 else 0
+def test_anchors_enclose_every_guided_step_and_are_nowhere_too_far_apart(
+    spacing: float, interval: tuple[float, float], steps: int, bench: Any
+) -> None:
+    reference = bench(steps=steps).reference(spacing=spacing, interval=interval)
+    s = [(t / 1000) ** 0.5 for t in reference.chain.timesteps]
+    one = max((a - b for a, b in itertools.pairwise(s)), default=0.0)
+    inside = [i for i in range(steps) if acts(interval, i, steps)]
     for index in range(steps):
         low, high, share = reference.anchors(index)
         assert low <= index <= high
-        assert (1 - share) * ts[low] + share * ts[high] == pytest.approx(ts[index])
-        assert ts[low] - ts[high] <= max(one, spacing + 2)
-        assert ts[low] - ts[high] <= max(one, ts[low] / 2 + 2)
-        assert spacing > 0 or share == 0
-    if (spacing, steps) == (80, 50):
-        assert len(reference.anchor_steps) == 16  # for 50 steps
+        assert (1 - share) * s[low] + share * s[high] == pytest.approx(s[index])
+        assert s[low] - s[high] <= spacing + one
+        assert (spacing > 0 and index in inside) or share == 0
+        assert index not in inside or {low, high} <= set(reference.anchor_steps) <= set(inside)
+    if inside:
+        assert len(reference.anchor_steps) <= (
+            len(inside) if spacing == 0 else (s[inside[0]] - s[inside[-1]]) / spacing + 2
+        )
+        assert {inside[0], inside[-1]} <= set(reference.anchor_steps)
+
+
+def test_the_preset_computes_six_noise_levels_of_fifty_steps(bench: Any) -> None:
+    preset = load_guidance(GuidanceConfig(name="dap"))
+    reference = bench(steps=50).reference(spacing=preset.reference_spacing, interval=preset.interval)
+    assert [reference.chain.timesteps[i] for i in reference.anchor_steps] == [480, 340, 220, 140, 60, 20]
 
 
 def test_at_an_anchor_features_are_exact_and_in_between_on_the_line(bench: Any) -> None:
     b = bench(tiny_dit(seed=1), steps=50)
-    reference, sizes = b.reference(spacing=80, rows=50), []
+    reference, sizes = b.reference(spacing=0.12, rows=50), []
     reference.on_extract = sizes.append
     low, high, share = reference.anchors(26)
     assert low < 26 < high
@@ -167,11 +182,12 @@ def test_one_anchor_too_many_for_memory_is_extracted_again_and_no_other(
     short: int, bench: Any, units: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b = bench(tiny_dit(classes=5), steps=30, real=2)
-    spacing, guidance = {"spacing": 150}, Representativeness(strength=0.1)
+    guidance = Representativeness(strength=0.1)
+    spacing = {"spacing": 0.2, "interval": guidance.interval}
     plain, sizes, again = b.reference(**spacing), [], []
     plain.on_extract = sizes.append
     expected = b.sample(units(range(5), 1), b.guided(guidance, plain))
-    assert len(sizes) == 5 * len(plain.all_anchors(guidance.interval))
+    assert len(sizes) == 5 * len(plain.anchor_steps)
     monkeypatch.setattr("dap.reference.KEPT_BYTES", (10 - short) * 2 * 2 * plain.row_numbers)
     tight = b.reference(**spacing)
     tight.on_extract = again.append
@@ -313,14 +329,14 @@ def test_the_entries_that_are_wanted_are_those_that_are_written(
 ) -> None:
     b, bank, guidance = bench(steps=30), Bank(tmp_path, {}, CLASSES), Representativeness(strength=0.1)
     bank.prepare()
-    reference = b.reference(bank=bank, spacing=100)
-    wanted = reference.shapes(guidance.interval)
+    reference = b.reference(bank=bank, spacing=0.12, interval=guidance.interval)
+    wanted = reference.shapes()
     assert bank.missing_bytes(wanted) == len(wanted) * 2 * 5 * reference.row_numbers
     b.sample(units(range(3), 1), b.guided(guidance, reference))
     assert bank.missing_bytes(wanted) == 0
     assert {bank.entry(*key) for key in wanted} == set(bank.path.glob("*.safetensors"))
     monkeypatch.setattr("dap.reference.PART_BYTES", 1)
-    assert reference.shapes(guidance.interval) == {}  # a class in parts is not kept
+    assert reference.shapes() == {}  # a class in parts is not kept
 
 
 def test_what_overflows_half_precision_is_kept_in_full(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ each measured in docs/guidance.md against the mean over the noise, which is what
 * balanced noise: images that are neighbours make a pair, one has the other's noise with its sign turned round
   (antithetic), and the pairs' noises are orthogonal to each other. 96 support points noised so come nearer to the mean
   than the whole class with independent noise; and so do clusters of whole pairs (`dap.guidance.clusters`);
-* anchors: a row keeps its noise at all steps, so its features change smoothly with t; they are computed about every 100
-  timesteps and in between taken on the straight line;
+* anchors (`dap.anchors`): a row keeps its noise at all steps, so its features change smoothly with t; they are computed
+  at a few noise levels and in between taken on the straight line;
 * half precision, kept on disk or not: a cache never changes a bit.
 
 Memory grows with N by a class's encoded images x_0, which are the data itself; noise, x_t and features come in parts.
@@ -17,7 +17,6 @@ Memory grows with N by a class's encoded images x_0, which are the data itself; 
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dap.anchors import Anchors
 from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
 from dap.bank import Bank
@@ -37,7 +37,7 @@ from dap.kept import Kept
 from dap.noise import balanced, balanced_parts, neighbours
 from dap.pooling import Pooling
 
-FORMAT = 2  # of the features' bits: to raise with every change of noise, order or precision, so that no cache mixes two
+FORMAT = 3  # of the features: to raise with every change of noise, order, anchors or precision: no cache mixes two
 PART_BYTES = 10**9  # one class at one step: a larger one comes in parts, extracted again at every step
 KEPT_BYTES = 4 * 10**9  # anchors, and as much again of encoded classes: both are asked for again at the next step
 
@@ -48,7 +48,8 @@ class Reference:
     source   images in the backbone's size and mode, already checked; all of a class are used
     classes  classes[label] is the backbone's index of the dataset's class
     tap, pooling  the layer, and how its output becomes rows
-    spacing  training timesteps between anchors, about; 0: every step for itself
+    interval  the share of the chain in which the guidance acts: anchors lie there, and a step outside is for itself
+    spacing  most between anchors in sqrt(t / T), 0 .. 1; 0: every step for itself
     ipc      synthetic images of a class, for a guidance that divides the real ones among them
     seed     of the noise, not of the run: sets of several seeds share the features
     rows     most images of one forward pass; a class is cut into equal forwards
@@ -64,14 +65,16 @@ class Reference:
         *,
         tap: str,
         pooling: Pooling | None = None,
-        spacing: int = 0,
+        interval: tuple[float, float] = (0.0, 2.0),
+        spacing: float = 0.0,
         ipc: int = 1,
         seed: int = 0,
         rows: int,
         bank: Bank | None = None,
     ) -> None:
         self.backbone, self.source, self.classes, self.chain = backbone, source, tuple(classes), chain
-        self.tap, self.pooling, self.spacing = tap, pooling or Pooling(), spacing
+        self.tap, self.pooling = tap, pooling or Pooling()
+        self.interval, self.spacing = interval, spacing
         self.ipc, self.seed, self.rows, self.bank = ipc, seed, rows, bank
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
         self._latents, self._kept = Kept(KEPT_BYTES), Kept(KEPT_BYTES)
@@ -89,7 +92,7 @@ class Reference:
         seed: int = 0,
         rows: int,
     ) -> Reference:
-        """As a guidance wants it: its tap, and its `pooling` and `reference_spacing` where it has these."""
+        """As a guidance wants it: its tap and interval, and `pooling` and `reference_spacing` where it has these."""
         return cls(
             backbone,
             source,
@@ -97,7 +100,8 @@ class Reference:
             chain,
             tap=guidance.tap if guidance.tap in backbone.taps() else backbone.default_tap,
             pooling=getattr(guidance, "pooling", None),
-            spacing=getattr(guidance, "reference_spacing", 0),
+            interval=guidance.interval,
+            spacing=getattr(guidance, "reference_spacing", 0.0),
             ipc=ipc,
             seed=seed,
             rows=rows,
@@ -129,35 +133,24 @@ class Reference:
         return torch.cat(list(self.parts(label, index)))
 
     def anchors(self, index: int) -> tuple[int, int, float]:
-        """The steps between which step `index` lies, and how far from the first, 0 .. 1, measured in timesteps."""
-        at = bisect_right(self.anchor_steps, index) - 1
-        low, high = self.anchor_steps[at], self.anchor_steps[min(at + 1, len(self.anchor_steps) - 1)]
-        ts = self.chain.timesteps
-        return low, high, (ts[low] - ts[index]) / (ts[low] - ts[high]) if high > low else 0.0
+        """The anchors between which step `index` lies, and how far from the first, 0 .. 1."""
+        return self._anchors.around(index)
 
     @cached_property
-    def anchor_steps(self) -> list[int]:
-        """From each anchor as far as `spacing` allows, but not below half its timestep: features bend near t = 0."""
-        ts, found = self.chain.timesteps, [0]
-        near = 2 if self.spacing else 0  # timesteps are rounded
-        while found[-1] < len(ts) - 1:
-            low, high = found[-1], found[-1] + 1
-            while high + 1 < len(ts) and ts[low] - ts[high + 1] <= min(self.spacing, ts[low] / 2) + near:
-                high += 1
-            found.append(high)
-        return found
+    def anchor_steps(self) -> tuple[int, ...]:
+        """The steps whose features are computed for the guidance's interval."""
+        return self._anchors.steps
 
-    def all_anchors(self, interval: tuple[float, float]) -> list[int]:
-        """The steps whose features are needed inside a guidance's interval."""
-        count = len(self.chain.timesteps)
-        inside = [self.anchors(i) for i in range(count) if acts(interval, i, count)]
-        return sorted({low for low, _, _ in inside} | {high for _, high, share in inside if share})
+    @cached_property
+    def _anchors(self) -> Anchors:
+        chain, count = self.chain, len(self.chain.timesteps)
+        inside = [i for i in range(count) if acts(self.interval, i, count)]
+        return Anchors.of(chain.timesteps, len(chain.alpha_bar), inside, self.spacing)
 
-    def shapes(self, interval: tuple[float, float]) -> dict[tuple[int, int], tuple[int, int]]:
-        """[N, F] of all that a bank keeps for a guidance's interval, by (label, step): classes in one part."""
+    def shapes(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """[N, F] of all that a bank keeps, by (label, step): classes in one part, at the anchors."""
         labels = [label for label in range(len(self.classes)) if not self._in_parts(label)]
-        steps = self.all_anchors(interval)
-        return {(label, step): (self.count(label), self.row_numbers) for label in labels for step in steps}
+        return {(label, step): (self.count(label), self.row_numbers) for label in labels for step in self.anchor_steps}
 
     def _anchor(self, label: int, index: int) -> Tensor | None:
         """A class's rows at an anchor, in half precision: from memory, from the bank, or extracted; None: too many."""

@@ -101,7 +101,7 @@ def decided(
         guidance = guidance.decided(reference)
         reference = reference_of(config, backbone, guidance, sampler, source)
     if reference.bank is not None:
-        reference.bank.check_room(reference.shapes(guidance.interval))
+        reference.bank.check_room(reference.shapes())
     return guidance, reference
 
 

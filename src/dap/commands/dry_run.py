@@ -38,7 +38,7 @@ def cache_line(job: Job) -> str:
     reference, guidance = job.reference, job.guidance
     if reference is None or guidance is None or guidance.tap is None or reference.bank is None:
         return ""
-    wanted = reference.shapes(guidance.interval)
+    wanted = reference.shapes()
     whole, missing = HALF * sum(map(math.prod, wanted.values())), reference.bank.missing_bytes(wanted)
     return f"reference cache: {whole / 1e6:.0f} MB in {reference.bank.path}, {missing / 1e6:.0f} MB still to write"
 
@@ -83,7 +83,8 @@ def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     guided = sum(guided_steps(job)[taken.start :])
     real = 0
     if job.guided is not None and job.reference is not None and job.guided.tap is not None:
-        anchors = [a for a in job.reference.all_anchors(job.guided.interval) if a >= taken[0]]
+        around = [job.reference.anchors(i) for i, on in enumerate(guided_steps(job)) if on and i in taken]
+        anchors = {low for low, _, _ in around} | {high for _, high, share in around if share}
         real = len(anchors) * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
     size = job.backbone.image_size**2 * (1 if job.backbone.image_mode == "L" else 3)
     disk = sum(len(c.units) for c in chunks) * (size + 1200)

@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "interval": (0.5, 1.0),
     },
     # Algorithm 1 as published, all real images at every step
-    "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1, "reference_spacing": 0},
+    "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1, "reference_spacing": 0.0},
 }
 
 

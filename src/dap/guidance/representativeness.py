@@ -60,7 +60,7 @@ class Representativeness:
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
     reference_size  real images of a class that stand for it, its support points (`dap.support`); None or "all": all
-    reference_spacing  training timesteps between those at which real features are computed, about; 0: every step
+    reference_spacing  most, in sqrt(t / T), between the noise levels at which real features are computed; 0: every step
     """
 
     tap: str | None = None
@@ -77,7 +77,7 @@ class Representativeness:
     interval: tuple[float, float] = (0.0, 1.0)
     reference: str = "class"
     reference_size: int | str | None = None
-    reference_spacing: int = 100
+    reference_spacing: float = 0.12
 
     def __post_init__(self) -> None:
         check_kernel_name(self.kernel)
@@ -118,8 +118,8 @@ class Representativeness:
             f"guidance.bandwidth is {self.bandwidth}; use a number above 0",
         )
         require(
-            self.reference_spacing >= 0,
-            f"guidance.reference_spacing is {self.reference_spacing}; use 0 (every step) or more timesteps",
+            0 <= self.reference_spacing <= 1,
+            f"guidance.reference_spacing is {self.reference_spacing}; use 0 (every step) to 1, in sqrt(t / T)",
         )
         require(
             0 <= self.interval[0] < min(1, self.interval[1]),
