@@ -27,7 +27,7 @@ from dap.config import EvaluationConfig, load_config
 from dap.data import Source, open_dataset
 from dap.distillation import open_job
 from dap.evaluation import evaluate
-from record import RESULTS, Results, mean_and_error
+from record import RESULTS, Results, mean_and_error, places
 
 WHOLE: dict[str, Any] = {"name": "dap", "interval": [0.5, 1.0], "reference_size": 96}
 METHODS: dict[str, dict[str, Any]] = {
@@ -161,12 +161,11 @@ def paired(rows: dict[str, Any], part: str, ipc: int, ours: str, theirs: str) ->
 def table() -> str:
     """Markdown of all parts that were measured."""
     files = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("guidance_*.json"))]
-    rows, about = {key: row for file in files for key, row in file["rows"].items()}, files[0]
+    rows = {key: row for file in files for key, row in file["rows"].items()}
     lines = [
         "# Guidance on the digits: accuracy in per cent, mean ± standard error over generation seeds",
         "",
-        f"Machine: {about['machine']['processor']}, {about['machine']['cores']} cores, CPU. "
-        f"torch {about['versions']['torch']}. {about['date']}. 360 test images: one is 0.28 points. Last "
+        f"Measured on {places(*files)}. 360 test images: one is 0.28 points. Last "
         "accuracy. Script: `benchmarks/guidance.py`; every value: `guidance_*.json`.",
     ]
     if whole := rows.get("full | all real images | all | 0"):

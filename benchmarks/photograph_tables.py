@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.disk import write_whole
-from record import RESULTS, mean_and_error
+from record import RESULTS, mean_and_error, places
 
 NAMES = {"random": "random real", "herding": "herding, real", "kmeans": "k-means-nearest real"}
 ORDER = (*NAMES, "unguided", "dap-paper", "auto, repulsion 1", "auto, clusters, repulsion 0", "auto, RBF-MMD", "dap")
@@ -130,13 +130,12 @@ def number_at(row: dict[str, Any], path: tuple[str, ...]) -> float:
 
 def table(about: dict[str, Any]) -> str:
     """Markdown."""
-    setting, machine, rows = about["setting"], about["machine"], about["rows"]
+    setting, rows = about["setting"], about["rows"]
     judged = setting["test_images"] or "all"
     lines = [
         f"# Photographs, {about['name']}: {setting['size']} px",
         "",
-        f"Machine: {machine['processor']}, {machine['cores']} cores, GPU {machine['gpu']}. torch"
-        f" {about['versions']['torch']}. {about['date']}. Scripts: `benchmarks/photographs.py`,"
+        f"Measured on {places(about)}. Scripts: `benchmarks/photographs.py`,"
         f" `photograph_tables.py`. `hard-small`, {judged} test images, one training a set, {setting['seeds']}"
         " generation seeds: mean of the last accuracy in per cent ± standard error (mean of the best in brackets); then"
         " `dap` minus the method, seed by seed.",

@@ -14,19 +14,19 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Results:
-    """Rows by key in results/<name>.json; a key that is there is not measured again."""
+    """Rows by key in results/<name>.json; a key that is there is not measured again.
+
+    `machine`, `versions` and `date` are those of the first rows; of rows that were measured on another machine or with
+    other versions, `further` keeps theirs and their keys.
+    """
 
     def __init__(self, name: str, **about: Any) -> None:
         self.path = RESULTS / f"{name}.json"
         self.record: dict[str, Any] = {"script": f"benchmarks/{name.partition('_')[0]}.py", **about, "rows": {}}
-        here = {"machine": machine(), "versions": versions(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
-        if self.path.exists():
-            there = json.loads(self.path.read_text())
-            if {**there["machine"], "threads": 0} != {**here["machine"], "threads": 0}:
-                print(f"{self.path} was measured on {there['machine']}: further rows would mix two machines")
-            here = {key: there[key] for key in here}
-            self.record["rows"] = there["rows"]
-        self.record |= here
+        self.here = {"machine": machine(), "versions": versions(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        there = json.loads(self.path.read_text()) if self.path.exists() else self.here
+        self.record |= {key: there[key] for key in self.here} | {"rows": there.get("rows", {})}
+        self.record["further"] = there.get("further", [])
 
     def __contains__(self, key: str) -> bool:
         return key in self.record["rows"]
@@ -36,8 +36,41 @@ class Results:
 
     def __setitem__(self, key: str, row: Any) -> None:
         self.record["rows"][key] = row
+        self._keys().append(key)
         RESULTS.mkdir(exist_ok=True)
         write_json(self.path, self.record)
+
+    def _keys(self) -> list[str]:
+        """Where this machine's rows are named; nowhere if it measured the first ones."""
+        if same_place(self.record, self.here):
+            return []
+        for other in self.record["further"]:
+            if same_place(other, self.here):
+                keys: list[str] = other["rows"]
+                return keys
+        self.record["further"].append({**self.here, "rows": []})
+        return self._keys()
+
+
+def same_place(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether machine and versions agree, the number of threads aside."""
+    return all({**one[key], "threads": 0} == {**other[key], "threads": 0} for key in ("machine", "versions"))
+
+
+def places(*records: dict[str, Any]) -> str:
+    """Machines, versions and dates of all rows of some records, for the head of a table."""
+    found: dict[str, int] = {}
+    for record in records:
+        others = record.get("further", [])
+        named = [set(other["rows"]) & record["rows"].keys() for other in others]
+        own = record["rows"].keys() - set[str]().union(*named)
+        for place, rows in zip((record, *others), (own, *named), strict=True):
+            machine, torch = place["machine"], place["versions"]["torch"]
+            hardware = f"{machine['processor']}, {machine['cores']} cores, GPU {machine['gpu']}"
+            text = f"{hardware}, torch {torch}, {place['date']}"
+            found[text] = found.get(text, 0) + len(rows)
+    found = {text: rows for text, rows in found.items() if rows}
+    return "; ".join(text if len(found) == 1 else f"{text}: {rows} rows" for text, rows in found.items())
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float | None]:

@@ -34,6 +34,7 @@ from dap.forwards import equal_forwards, recut
 from dap.guidance.base import acts
 from dap.guidance.clusters import cluster_weights
 from dap.kept import Kept
+from dap.negatives import NEGATIVES, Pool, pool_of
 from dap.noise import balanced, balanced_parts, neighbours
 from dap.pooling import Pooling
 
@@ -51,6 +52,7 @@ class Reference:
     interval  the share of the chain in which the guidance acts: anchors lie there, and a step outside is for itself
     spacing  most between anchors in sqrt(t / T), 0 .. 1; 0: every step for itself
     ipc      synthetic images of a class, for a guidance that divides the real ones among them
+    negatives  about how many real images of all other classes a guidance wants beside a class's own; 0: none
     seed     of the noise, not of the run: sets of several seeds share the features
     rows     most images of one forward pass; a class is cut into equal forwards
     bank     where features are kept, or None
@@ -68,6 +70,7 @@ class Reference:
         interval: tuple[float, float] = (0.0, 2.0),
         spacing: float = 0.0,
         ipc: int = 1,
+        negatives: int = 0,
         seed: int = 0,
         rows: int,
         bank: Bank | None = None,
@@ -76,6 +79,7 @@ class Reference:
         self.tap, self.pooling = tap, pooling or Pooling()
         self.interval, self.spacing = interval, spacing
         self.ipc, self.seed, self.rows, self.bank = ipc, seed, rows, bank
+        self.pool = pool_of(source.counts, negatives)
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
         self._latents, self._kept = Kept(KEPT_BYTES), Kept(KEPT_BYTES)
 
@@ -92,7 +96,7 @@ class Reference:
         seed: int = 0,
         rows: int,
     ) -> Reference:
-        """As a guidance wants it: its tap and interval, and `pooling` and `reference_spacing` where it has these."""
+        """As a guidance wants it: tap and interval; `pooling`, `reference_spacing`, `contrast` where it has these."""
         return cls(
             backbone,
             source,
@@ -103,13 +107,23 @@ class Reference:
             interval=guidance.interval,
             spacing=getattr(guidance, "reference_spacing", 0.0),
             ipc=ipc,
+            negatives=NEGATIVES if getattr(guidance, "contrast", 0) else 0,
             seed=seed,
             rows=rows,
         )
 
+    def members(self, label: int) -> Pool:
+        """(class, its first so many images) of the rows under a label: the class; behind the last class, the pool."""
+        return self.pool if label == len(self.classes) else ((label, self.source.counts[label]),)
+
     def count(self, label: int) -> int:
         """N, the real images of a class."""
-        return self.source.counts[label]
+        return sum(count for _, count in self.members(label))
+
+    def negatives(self, label: int, index: int) -> Tensor | None:
+        """Rows [n, F], float32, of a few images of each other class, each seen as its own class; None without any."""
+        foreign = [k != label for k, count in self.pool for _ in range(count)]
+        return self.features(len(self.classes), index)[foreign] if any(foreign) else None
 
     def parts(self, label: int, index: int) -> Iterator[Tensor]:
         """Rows [n, F], float32, of all real images of a class at step `index` of the chain.
@@ -149,7 +163,7 @@ class Reference:
 
     def shapes(self) -> dict[tuple[int, int], tuple[int, int]]:
         """[N, F] of all that a bank keeps, by (label, step): classes in one part, at the anchors."""
-        labels = [label for label in range(len(self.classes)) if not self._in_parts(label)]
+        labels = [k for k in range(len(self.classes) + bool(self.pool)) if not self._in_parts(k)]
         return {(label, step): (self.count(label), self.row_numbers) for label in labels for step in self.anchor_steps}
 
     def _anchor(self, label: int, index: int) -> Tensor | None:
@@ -190,7 +204,9 @@ class Reference:
 
     def _extract(self, label: int, index: int, part: int) -> Iterator[Tensor]:
         """Rows [n, F] in half precision, n of them `part` or, at the end, fewer."""
-        condition = self.backbone.condition([self.classes[label]])  # one row that all share: the class as such
+        members = self.members(label)
+        told = [self.classes[k] for k, count in members for _ in range(1 if len(members) == 1 else count)]
+        condition, done = self.backbone.condition(told), 0  # of one class one row that all share: the class as such
         starts = range(0, self.count(label), part)
         parts = [equal_forwards(min(part, self.count(label) - start), self.rows) for start in starts]
         forwards = recut(self._noised(label, index), itertools.chain(*parts))
@@ -198,16 +214,20 @@ class Reference:
             out = []
             for x_t in itertools.islice(forwards, len(sizes)):
                 self.on_extract(len(x_t))
-                features = self.backbone.tap_features(x_t, self.chain.timesteps[index], condition, self.tap)
+                here = condition if len(told) == 1 else condition[done : done + len(x_t)]
+                features = self.backbone.tap_features(x_t, self.chain.timesteps[index], here, self.tap)
                 out.append(self.pooling.rows(features))
-            yield _halved(torch.cat(out))
+                done += len(x_t)
+            whole = torch.cat(out)
+            half = whole.half()
+            yield half if bool(half.isfinite().all()) else whole  # half precision, where they fit into it
 
     def latents(self, label: int) -> Tensor:
         """x_0 [N, C, H, W] of all real images of a class, encoded once and kept while its chunk is at work."""
         x_0 = self._latents.get((label, 0))
         if x_0 is None:
-            places = torch.arange(self.count(label)).split(self.rows)
-            images = (self.source.images(label, part.tolist()) for part in places)
+            places = [(k, p.tolist()) for k, n in self.members(label) for p in torch.arange(n).split(self.rows)]
+            images = (self.source.images(k, part) for k, part in places)
             x_0 = torch.cat([self.backbone.encode(part.float() / 255) for part in images])
             self._latents.put((label, 0), x_0)
         return x_0
@@ -227,11 +247,6 @@ class Reference:
         return balanced(x_0, self._noise_seed(label))
 
     def _noise_seed(self, label: int) -> int:
-        text = f"reference/{self.seed}/{self.source.class_names[label]}"
+        names = self.source.class_names
+        text = f"reference/{self.seed}/{names[label]}" if label < len(names) else f"negatives/{self.seed}"
         return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
-
-
-def _halved(rows: Tensor) -> Tensor:
-    """Rows in half precision; in full where they do not fit into it."""
-    half = rows.half()
-    return half if bool(half.isfinite().all()) else rows

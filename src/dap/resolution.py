@@ -133,11 +133,16 @@ def _recipe(config: Config, reference: Reference) -> dict[str, Any]:
 
 
 def _classes(reference: Reference) -> list[dict[str, Any]]:
-    """Of each class, what else determines its features: its images and its name, and what the backbone is told."""
+    """Of each class, what else determines its features: its images and its name, and what the backbone is told.
+
+    And of the pool of negatives, which comes behind the last class: all that of every class it shows.
+    """
     source, prompts = reference.source, getattr(reference.backbone, "prompts", None)
     told = reference.classes if prompts is None else [prompts.text(label) for label in reference.classes]
     rows = zip(source.class_names, source.class_digests, told, strict=True)
-    return [{"name": name, "images": images, "condition": condition} for name, images, condition in rows]
+    classes = [{"name": name, "images": images, "condition": condition} for name, images, condition in rows]
+    pool: list[dict[str, Any]] = [{"pool": [[classes[label], count] for label, count in reference.pool]}]
+    return classes + pool
 
 
 def sampler_of(config: Config, backbone: Backbone, classes: tuple[int, ...], class_names: tuple[str, ...]) -> Sampler:

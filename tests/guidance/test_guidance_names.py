@@ -61,7 +61,8 @@ def test_the_presets() -> None:
     assert paper.reference_size is None
     assert paper.reference_spacing == 0
     assert (recommended.gamma, recommended.strength, recommended.repulsion, recommended.power) == (None, "auto", 1.0, 1)
-    assert (recommended.reference, recommended.reference_size) == ("cluster", 96)
+    assert (recommended.reference, recommended.reference_size, recommended.contrast) == ("cluster", 96, 0.8)
+    assert paper.contrast == 0
     assert load("none") is None
 
 
@@ -76,7 +77,13 @@ def test_naming_one_length_replaces_the_presets_other(name: str) -> None:
 
 def test_options_override_the_preset_and_are_typed() -> None:
     assert load("dap", repulsion=0, kernel="rbf", interval=[0, 0.5], strength=0.3) == Representativeness(
-        strength=0.3, kernel="rbf", interval=(0.0, 0.5), beyond=4.0, reference="cluster", reference_size=96
+        strength=0.3,
+        kernel="rbf",
+        interval=(0.0, 0.5),
+        beyond=4.0,
+        contrast=0.8,
+        reference="cluster",
+        reference_size=96,
     )
     assert load("dap", gamma=0).off
     with pytest.raises(ConfigError, match=r"unknown key in \[guidance\] 'strenght'; did you mean 'strength'"):

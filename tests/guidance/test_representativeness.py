@@ -208,6 +208,7 @@ def test_strength_does_not_see_the_gradients_length_and_gamma_does() -> None:
         ({"gamma": 1.0, "kernel": "lineer"}, "unknown kernel 'lineer'; did you mean 'linear'"),
         ({"gamma": 1.0, "pool": "max"}, "guidance.pool is 'max'; use 'flatten' or 'mean'"),
         ({"gamma": 1.0, "repulsion": -0.1}, "guidance.repulsion is -0.1"),
+        ({"gamma": 1.0, "contrast": -0.1}, "guidance.contrast is -0.1"),
         ({"gamma": 1.0, "power": 3}, "guidance.power is 3; use 1 or 2"),
         ({"gamma": 1.0, "bandwidth": 0.0}, "guidance.bandwidth is 0.0"),
         ({"gamma": 1.0, "interval": (0.5, 0.5)}, "guidance.interval is [0.5, 0.5]"),

@@ -85,7 +85,8 @@ def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     if job.guided is not None and job.reference is not None and job.guided.tap is not None:
         around = [job.reference.anchors(i) for i, on in enumerate(guided_steps(job)) if on and i in taken]
         anchors = {low for low, _, _ in around} | {high for _, high, share in around if share}
-        real = len(anchors) * sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
+        own = sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
+        real = len(anchors) * (own + (sum(count for _, count in job.reference.pool) if own else 0))
     size = job.backbone.image_size**2 * (1 if job.backbone.image_mode == "L" else 3)
     disk = sum(len(c.units) for c in chunks) * (size + 1200)
     seconds, thrift = 0.0, job.thrift(job.guided)

@@ -19,6 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "strength": "auto",
         "beyond": 4.0,
         "repulsion": 1.0,
+        "contrast": 0.8,
         "reference": "cluster",
         "reference_size": 96,
         "interval": (0.5, 1.0),

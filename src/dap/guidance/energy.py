@@ -2,9 +2,11 @@
 
 For I synthetic rows s_i, N real rows t_j, weights W [I, N] whose rows sum to 1, and D the distance a kernel induces:
 
-    E(S) = sum_i [ sum_j W_ij D(s_i, t_j)^p  -  lambda/2 * 1/I sum_k D(s_i, s_k)^p ]
+    E(S) = sum_i [ sum_j W_ij D(s_i, t_j)^p  -  lambda/2 * 1/I sum_k D(s_i, s_k)^p  -  mu/I * 1/L sum_l D(s_i, u_l)^p ]
 
-The second term is 0 at I = 1. W_ij = 1/N is the class as a whole; over cluster i alone it is the clustered reference.
+W_ij = 1/N is the class as a whole; over cluster i alone it is the clustered reference. The second term is 0 at I = 1.
+The third is the contrast to L real images u_l of other classes: that of the set as a whole, so it weighs most where a
+class has one image, which alone must say what the class is not.
 `power` p = 1 and `repulsion` lambda = 0 is the paper (DAP, eq. 7). lambda = 1 makes E, up to a constant, I/2 times the
 energy distance of the set to the class (p = 1; Szekely & Rizzo 2013) or I times the squared MMD of the kernel (p = 2;
 Gretton et al. 2012), both of the set as it is: 1/I, not the 1/(I-1) of an estimate of where such sets come from, which
@@ -46,17 +48,25 @@ class Slopes:
 
 @dataclass(frozen=True, kw_only=True)
 class Energy:
-    """The energy's options: `kernel` and `bandwidth` as in `dap.kernels`, `repulsion` lambda, `power` p (1 or 2)."""
+    """The energy's options: `kernel`, `bandwidth` as in `dap.kernels`, `repulsion` lambda, `power` p, `contrast` mu."""
 
     kernel: str = "linear"
     bandwidth: float | None = None
     repulsion: float = 0.0
     power: int = 1
+    contrast: float = 0.0
 
-    def slope(self, sets: list[Tensor], parts: Iterable[Tensor], weights: Tensor | None = None) -> Slopes:
+    def slope(
+        self,
+        sets: list[Tensor],
+        parts: Iterable[Tensor],
+        weights: Tensor | None = None,
+        negatives: Tensor | None = None,
+    ) -> Slopes:
         """Energies and gradients of several sets [I, F] to the same real rows, which come in parts [n, F], float32.
 
-        weights  [I, N] of sets of I rows; None: all real rows weigh alike. Sets do not see each other.
+        weights    [I, N] of sets of I rows; None: all real rows weigh alike. Sets do not see each other.
+        negatives  [L, F], the u_l of the contrast; None: no such term
         """
         pulls, slopes, seen, frame = [torch.zeros(0)] * len(sets), [torch.zeros_like(s) for s in sets], 0, None
         for part in parts:
@@ -69,14 +79,16 @@ class Energy:
         if frame is None:
             raise AssertionError("a class has real images")
         share = seen if weights is None else 1
-        pushes = [self._push(frame, rows) for rows in sets]
+        pushes = [self._push(frame, rows, negatives) for rows in sets]
         return Slopes(
             tuple(pull / share - push for pull, (push, _) in zip(pulls, pushes, strict=True)),
             tuple(slope / share - push for slope, (_, push) in zip(slopes, pushes, strict=True)),
         )
 
     @torch.no_grad()
-    def expected(self, real: Tensor, count: int, weights: Tensor | None = None) -> Tensor:
+    def expected(
+        self, real: Tensor, count: int, weights: Tensor | None = None, negatives: Tensor | None = None
+    ) -> Tensor:
         """E of `count` different rows drawn at random from the real ones [N, F] (row i by W_i), on average.
 
         Estimated from the first 256 rows.
@@ -84,15 +96,16 @@ class Energy:
         real = real[:SAMPLED]
         frame = self._frame(real)
         apart = self._apart(frame.kernel, real - frame.centre, real - frame.centre)
+        far = self._away(frame, real - frame.centre, negatives)
         if weights is None:
             typical = (apart.sum() - apart.diagonal().sum()) / max(1, len(real) * (len(real) - 1))
-            return count * typical * (1 - self.repulsion / 2 * (count - 1) / count)
+            return count * typical * (1 - self.repulsion / 2 * (count - 1) / count) - far.mean()
         w = weights[:, : len(real)].to(real)
         w = w / w.sum(1, keepdim=True).clamp_min(1e-12)
         pairs = w @ (apart - torch.diag(apart.diagonal())) @ w.T
         pull = pairs.diagonal() / (1 - w.square().sum(1)).clamp_min(1e-12)  # two different rows of a cluster
         push = (pairs.sum() - pairs.diagonal().sum()) / count
-        return pull.sum() - self.repulsion / 2 * push
+        return pull.sum() - self.repulsion / 2 * push - (w @ far).mean()
 
     def _frame(self, part: Tensor) -> _Frame:
         # Squared norms of 1e5 drown a distance of 1e-1, so distances are taken from a point near the rows.
@@ -111,17 +124,27 @@ class Energy:
             total = pull.sum()
         return pull.detach(), torch.autograd.grad(total, leaf)[0]
 
-    def _push(self, frame: _Frame, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Each row's share of the repulsion [I], and its gradient."""
-        if not self.repulsion or len(rows) < 2:
-            return rows.new_zeros(len(rows)), torch.zeros_like(rows)
+    def _push(self, frame: _Frame, rows: Tensor, negatives: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Each row's share of repulsion and contrast [I], and their gradient."""
+        count = len(rows)
+        apart = bool(self.repulsion) and count > 1
+        if not apart and (negatives is None or not self.contrast):
+            return rows.new_zeros(count), torch.zeros_like(rows)
         leaf = (rows - frame.centre).detach().requires_grad_()
-        others = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
         with torch.enable_grad():
-            apart = self._apart(frame.kernel, leaf, leaf)
-            push = self.repulsion / 2 * torch.where(others, apart, 0).sum(1) / len(rows)
+            push = self._away(frame, leaf, negatives) / count
+            if apart:
+                others = ~torch.eye(count, dtype=torch.bool, device=rows.device)
+                among = self._apart(frame.kernel, leaf, leaf)
+                push = push + self.repulsion / 2 * torch.where(others, among, 0).sum(1) / count
             total = push.sum()
         return push.detach(), torch.autograd.grad(total, leaf)[0]
+
+    def _away(self, frame: _Frame, centred: Tensor, negatives: Tensor | None) -> Tensor:
+        """mu times each row's mean D^p to the negatives [n]; the rows are centred, the negatives are not."""
+        if negatives is None or not self.contrast:
+            return centred.new_zeros(len(centred))
+        return self.contrast * self._apart(frame.kernel, centred, negatives - frame.centre).mean(1)
 
 
 @dataclass(frozen=True)

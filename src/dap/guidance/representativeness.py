@@ -56,6 +56,7 @@ class Representativeness:
     beyond      b of "auto": how far below the support points' energy, in units of their gain over chance
     reach       of "auto": the largest share of the denoising step's length
     repulsion   lambda, 0 or more
+    contrast    mu, 0 or more: the push away from real images of other classes (`dap.negatives`)
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
@@ -73,6 +74,7 @@ class Representativeness:
     beyond: float = 1.0
     reach: float = 0.5
     repulsion: float = 0.0
+    contrast: float = 0.0
     power: int = 1
     interval: tuple[float, float] = (0.0, 1.0)
     reference: str = "class"
@@ -100,13 +102,14 @@ class Representativeness:
             self.repulsion >= 0,
             f"guidance.repulsion is {self.repulsion}; use 0 (the paper) to 1 (energy distance)",
         )
+        require(self.contrast >= 0, f"guidance.contrast is {self.contrast}; use 0 (off) to 1")
         require(self.power in (1, 2), f"guidance.power is {self.power}; use 1 or 2")
         known = ("class", "cluster")
         require(self.reference in known, f"guidance.reference is {self.reference!r}; use 'class' or 'cluster'")
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        for name in ("gamma", "strength", "beyond", "reach", "repulsion", "bandwidth"):
+        for name in ("gamma", "strength", "beyond", "reach", "repulsion", "contrast", "bandwidth"):
             given = getattr(self, name)
             require(not isinstance(given, float) or isfinite(given), f"guidance.{name} is {given}; use a finite number")
         for name, value in (("reference_size", self.reference_size), ("projection", self.projection)):
@@ -151,7 +154,8 @@ class Representativeness:
     @property
     def energy(self) -> Energy:
         """E, with the options that shape it."""
-        return Energy(kernel=self.kernel, bandwidth=self.bandwidth, repulsion=self.repulsion, power=self.power)
+        names = ("kernel", "bandwidth", "repulsion", "power", "contrast")
+        return Energy(**{name: getattr(self, name) for name in names})
 
     def resolved(self, backbone: Backbone) -> Representativeness:
         """With the backbone's recommended tap when none was named; BackboneError for a tap that it lacks."""
@@ -179,27 +183,36 @@ class Representativeness:
                 chosen = [step.units[row].index for row in where]
                 shares = weights.get(label)
                 w = None if shares is None else shares[chosen]
-                slope[where], gap[where] = self.pull(rows[where], reference.parts(label, step.index), w)
+                far = reference.negatives(label, step.index) if self.contrast else None
+                slope[where], gap[where] = self.pull(rows[where], reference.parts(label, step.index), w, far)
             g_t = -step.pull_back(self.pooling.back(slope, step.features))
             return self.scaled(g_t, gap, step)
 
         return shift
 
-    def pull(self, synthetic: Tensor, parts: Iterable[Tensor], weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def pull(
+        self,
+        synthetic: Tensor,
+        parts: Iterable[Tensor],
+        weights: Tensor | None = None,
+        negatives: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """dE/dphi [I, F] of one class's synthetic rows, and how far E is above E* [I] (0 unless "auto").
 
-        parts    the real rows [n, F] in parts, all float32
-        weights  [I, N] of the clustered reference
+        parts      the real rows [n, F] in parts, all float32
+        weights    [I, N] of the clustered reference
+        negatives  [L, F], rows of other classes
         """
         # One by one where images do not couple: a matrix product's last bits depend on how many rows it has.
         sets = [synthetic] if self.couples else list(synthetic.split(1))
         if self.strength != "auto":
-            return torch.cat(self.energy.slope(sets, parts, weights).slopes), synthetic.new_zeros(len(synthetic))
+            found = self.energy.slope(sets, parts, weights, negatives)
+            return torch.cat(found.slopes), synthetic.new_zeros(len(synthetic))
         parts = iter(parts)
         first = next(parts)
         support = first[: len(sets[0])] if weights is None else first[weights[:, : len(first)].argmax(1)]
-        found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights)
-        chance = self.energy.expected(first, len(sets[0]), weights) / len(sets[0])  # an image's share
+        found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights, negatives)
+        chance = self.energy.expected(first, len(sets[0]), weights, negatives) / len(sets[0])  # an image's share
         best = found.energies[-1].mean().clamp_max(chance)
         goal = chance - (1 + self.beyond) * (chance - best)
         gaps = [(energy - goal).sum().expand(len(energy)) for energy in found.energies[:-1]]

@@ -1,0 +1,27 @@
+"""Negatives: a few real images of other classes, from which a guidance pushes the images of a class away.
+
+One pool serves all classes, so that it is extracted once for all of them and its size does not grow with their number:
+
+    K <= m   the first ceil(m / (K - 1)) support points of each of the K classes; a class sees those of the others
+    K > m    one of each of m + 1 classes, evenly spread over the labels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+Pool = tuple[tuple[int, int], ...]  # (class, its first so many images)
+
+NEGATIVES = 96  # m, about as many as stand for a class
+
+
+def pool_of(counts: Sequence[int], most: int) -> Pool:
+    """The pool of classes with so many images each, `most` rows or a few more without any one class; () for none."""
+    classes = len(counts)
+    if most < 1 or classes < 2:
+        return ()
+    shown = min(classes, most + 1)
+    labels = [label * classes // shown for label in range(shown)]
+    each = ceil(most / (shown - 1))
+    return tuple((label, min(each, counts[label])) for label in labels)
