@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 REAL = ("random", "herding", "kmeans")
+PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
+WHOLE: dict[str, Any] = {**PLAIN, "reference": "class"}
 GUIDED: dict[str, dict[str, Any]] = {
     "dap": {"name": "dap"},
-    "auto, repulsion 1": {"name": "dap", "reference": "class"},
-    "auto, clusters, repulsion 0": {"name": "dap", "repulsion": 0.0},
-    "auto, RBF-MMD": {"name": "dap", "reference": "class", "kernel": "rbf", "power": 2},
+    "auto, clusters, repulsion 1": PLAIN,
+    "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
+    "auto, repulsion 1": WHOLE,
+    "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
 }
 GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
     **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
-    **{f"strength {s:g}, repulsion 1": {"name": "dap", "reference": "class", "strength": s} for s in STRENGTHS},
-    "strength 0.3, repulsion 0": {"name": "dap", "reference": "class", "strength": 0.3, "repulsion": 0.0},
+    **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
+    "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
     **GUIDED,
 }
 
@@ -28,6 +31,7 @@ class Setting:
 
     choose_ipcs, choose_seeds  of the stage `choose`; the published method's gamma is chosen at IPC 10
     plenty      unguided images a class of the stage `generator`
+    dtype       of the trainings that judge; compiled
     """
 
     recipe: str
@@ -40,6 +44,7 @@ class Setting:
     test_images: int | None = None
     evaluations: int | None = None
     plenty: int = 1000
+    dtype: str = "bf16"
 
 
 FULL = {"resnetap-10": 1.0, "resnet-18": 1.0}
@@ -54,6 +59,7 @@ SETTINGS = {
         test_images=1000,
         evaluations=5,
         plenty=100,
+        dtype="fp32",
     ),
     "imagenette16-cpu": Setting(
         recipe="train_imagenette16_cpu",
@@ -64,5 +70,6 @@ SETTINGS = {
         networks={"convnet-3": 0.1},
         evaluations=1,
         plenty=100,
+        dtype="fp32",
     ),
 }

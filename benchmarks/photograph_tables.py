@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from dap.disk import write_whole
+from photograph_settings import GUIDED
 from record import RESULTS, mean_and_error, places
 
 NAMES = {"random": "random real", "herding": "herding, real", "kmeans": "k-means-nearest real"}
-ORDER = (*NAMES, "unguided", "dap-paper", "auto, repulsion 1", "auto, clusters, repulsion 0", "auto, RBF-MMD", "dap")
+ORDER = (*NAMES, "unguided", "dap-paper", *reversed(GUIDED))
 METRICS = {
     "energy distance": ("representativeness", "energy_distance"),
     "mean distance": ("representativeness", "mean_distance"),

@@ -106,8 +106,8 @@ class Bench:
             repeats=1,
             epochs_scale=self.setting.networks[network],
             evaluations=self.setting.evaluations,
-            dtype="bf16",
-            compile=self.setting.size > 16,  # a training of seconds does not repay it
+            dtype=self.setting.dtype,
+            compile=True,
         )
         found = evaluate([what], test, config=config, cache=self.work / "cells", device=self.device, **more)
         row = found["results"][-1]

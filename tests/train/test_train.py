@@ -228,6 +228,14 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "model_index.json").exists()
 
 
+def test_where_compiled_bf16_may_be_to_blame_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dap.train.diffusion.Computing.checked", lambda self: self)
+    monkeypatch.setattr("dap.train.diffusion.compile_blocks", lambda blocks: None)
+    config = replace(TINY, rate=1e30, clip=1e30, warmup=1, dtype="bf16", compile=True)
+    with pytest.raises(SamplingError, match=r"use --set train.dtype=fp32; or lower --set train.rate="):
+        finish(tmp_path / "out", config)
+
+
 def test_a_patch_that_does_not_divide_the_side(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train.patch 3 does not divide the side 8"):
         finish(tmp_path / "out", replace(TINY, patch=3))

@@ -141,11 +141,17 @@ def run(trainer: Trainer, stop: Callable[[], bool] | None = None) -> Iterator[Pr
         if any(trainer.step % every == 0 for every in due) or trainer.step == config.steps or stopped:
             loss = float(torch.stack(losses).mean())
             if not math.isfinite(loss):
-                raise SamplingError(
-                    f"the loss is {loss} at step {trainer.step}; lower --set train.rate={config.rate / 3:g}"
-                )
+                raise SamplingError(f"the loss is {loss} at step {trainer.step}; {_remedy(trainer)}")
             seconds = time.perf_counter() - since
             trainer.seconds += seconds
             rate = len(losses) * config.batch / seconds
             yield Progress(trainer.step, config.steps, loss, rate, stopped=stopped)
             losses, since = [], time.perf_counter()
+
+
+def _remedy(trainer: Trainer) -> str:
+    """What to type when the loss is no number: compiled bf16 gave NaN on a processor where it did not when eager."""
+    lower = f"lower --set train.rate={trainer.config.rate / 3:g}"
+    if trainer.bf16 and trainer.config.compile and trainer.device.type == "cpu":
+        return f"compiled bf16 fails on some processors: use --set train.dtype=fp32; or {lower}"
+    return lower
