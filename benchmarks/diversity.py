@@ -16,7 +16,7 @@ from typing import Any
 from dap.metrics import measure
 from dap.metrics_config import MetricsConfig
 from guidance import METHODS
-from record import RESULTS, Results, mean_and_error
+from record import RESULTS, Results, mean_and_error, places
 
 IPCS, SEEDS = (2, 10, 20), range(5)
 NUMBERS = {"vendi": "Vendi score", "coverage": "coverage", "energy_distance": "energy distance"}
@@ -38,7 +38,7 @@ def table(results: Results) -> str:
     """Markdown."""
     about = results.record
     lines = ["# Guidance and diversity on the digits: as a share of what as many random real images have", ""]
-    lines += [f"Mean over classes and generation seeds. torch {about['versions']['torch']}. {about['date']}. Script:"]
+    lines += [f"Mean over classes and generation seeds. Measured on {places(about)}. Script:"]
     lines += ["`benchmarks/diversity.py`. Energy distance: lower is nearer to the class.", ""]
     lines += ["| method | " + " | ".join(f"{name}, IPC {ipc}" for name in NUMBERS.values() for ipc in IPCS) + " |"]
     lines += ["|---|" + "--:|" * len(NUMBERS) * len(IPCS)]

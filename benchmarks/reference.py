@@ -3,9 +3,9 @@
     python benchmarks/reference.py [--classes 10]
 
 Digits, IPC 10, at states x_t of guided trajectories (generation seed 300, in no other table). The truth is the gradient
-with all real images of a class, each noised 16 times in antithetic pairs ("clusters": in the same ones). Per variant
-and level: the mean cosine of the images' gradients with the truth, and the smallest. Written to
-results/reference.{json,md}.
+with all real images of a class, each noised 16 times in antithetic pairs ("clusters": in the same ones; "contrast" and
+"half precision": what they name). Per variant and level: the mean cosine of the images' gradients with the truth, and
+the smallest. Written to results/reference.{json,md}.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dap.pooling import Pooling
 from dap.reference import Reference
 from dap.support import small_pictures, support_points
 from dap.types import Unit
-from record import RESULTS, Results
+from record import RESULTS, Results, places
 
 LEVELS = (26, 34, 42, 46)
 SIZES = (8, 16, 32, 64, 96, 128)
@@ -58,10 +58,17 @@ class Probe:
         x_t = self.reference.chain.noised(x_0, noise, self.t)
         return self.job.backbone.tap_features(x_t, self.t, self.condition, str(self.guidance.tap)).flatten(1)
 
-    def gradient(self, real: Tensor, pooling: Pooling | None = None, weights: Tensor | None = None) -> Tensor:
-        """g_t [I, C H W] for these real rows; with the weights [I, N] of clusters."""
-        pooling = pooling or Pooling()
-        slope = self.guidance.energy.slope([pooling.rows(self.features.detach())], [real], weights).slopes[0]
+    def gradient(
+        self,
+        real: Tensor,
+        pooling: Pooling | None = None,
+        weights: Tensor | None = None,
+        negatives: Tensor | None = None,
+    ) -> Tensor:
+        """g_t [I, C H W] for these real rows; with the weights [I, N] of clusters; negatives weigh as at IPC 1."""
+        pooling, energy = pooling or Pooling(), self.guidance.energy
+        energy = replace(energy, contrast=energy.contrast * len(self.features))
+        slope = energy.slope([pooling.rows(self.features.detach())], [real], weights, negatives).slopes[0]
         back = pooling.back(slope, self.features)
         return torch.autograd.grad(self.features, self.x, back, retain_graph=True)[0].flatten(1)
 
@@ -130,6 +137,11 @@ def variants(
             lambda k=kept: probe.gradient(k.features(probe.label, probe.index)),
         )
     rows = probe.rows(x_0, reference.noise(probe.label, x_0))
+    pool, foreign = reference.negatives(probe.label, probe.index), everyone_else(probe)
+    yield (
+        "contrast | negatives, against all images of the other classes, weighed as at IPC 1 | 99",
+        lambda: (probe.gradient(rows, negatives=pool), probe.gradient(rows, negatives=foreign)),
+    )  # type: ignore[return-value]
     exact = probe.gradient(rows)
     yield (
         "half precision | against full, 96 support points | fp16",
@@ -141,6 +153,16 @@ def variants(
             f"projection | 96 support points, of {rows.shape[1]} numbers | {count}",
             lambda p=pooling: probe.gradient(p.rows(rows), p),
         )
+
+
+def everyone_else(probe: Probe) -> Tensor:
+    """Rows of all images of all other classes at this level, each seen as its own class."""
+    job, reference, found = probe.job, probe.reference, []
+    for label in [k for k in range(len(reference.classes)) if k != probe.label]:
+        x_0, condition = reference.latents(label), job.backbone.condition([job.sampler.classes[label]])
+        x_t = reference.chain.noised(x_0, reference.noise(label, x_0), probe.t)
+        found.append(job.backbone.tap_features(x_t, probe.t, condition, str(probe.guidance.tap)).flatten(1))
+    return torch.cat(found)
 
 
 def keys_in(reference: Reference, label: int, chosen: list[int]) -> tuple[tuple[str, ...], ...]:
@@ -193,7 +215,10 @@ def main() -> None:
 def table(kept: Results) -> str:
     """Markdown: mean cosine (smallest in brackets) a level."""
     lines = ["# The gradient for fewer real rows, digits, IPC 10: cosine with its mean over the noise", ""]
-    lines += ["Mean over the images (smallest). Columns: reverse step of 50. Script: `benchmarks/reference.py`.", ""]
+    lines += [
+        "Mean over the images (smallest). Columns: reverse step of 50. Script: `benchmarks/reference.py`. Measured"
+    ]
+    lines += [f"on {places(kept.record)}.", ""]
     lines += [
         "| varied | kind | value | " + " | ".join(f"step {i}" for i in LEVELS) + " |",
         "|---|---|--:|" + "--:|" * len(LEVELS),
