@@ -4,7 +4,7 @@
     python benchmarks/backbones.py --model dit --device cuda --dtype bf16 --images 50 --rate [--compile]
 
 ratio    guided / unguided step, one after the other in one process; classifier-free guidance on, tap block.8 or mid,
-         the recommended `dap` guidance (auto, clusters, repulsion 1, 96 real images, anchors) at every step; the real
+         the recommended `dap` guidance (96 real images of the class and as many of nine others) at every step; the real
          features as a warm bank gives them, its file aside: extracting them is `cost.py`'s business
 memory   peak of each: on a GPU what torch allocated, on a CPU the resident set of a process of its own
 rate     images a second over 50 steps, and the share of the machine's own matrix rate (a large product, measured)
@@ -41,18 +41,18 @@ from dap.types import Unit
 from full_size import BUILDERS
 from record import RESULTS, Results
 
-REAL, CFG, STEPS = 96, 4.0, 50
+REAL, CLASSES, CFG, STEPS = 96, 10, 4.0, 50
 
 
 class Warm(Bank):
-    """A bank that has every entry: the same random rows [96, F] in half precision for all, and no file."""
+    """A bank that has every entry: of the same random rows [N, F] in half precision as many as there are; no file."""
 
-    def __init__(self) -> None:
-        super().__init__("nowhere", {}, [{}])
-        self.rows = torch.zeros(0)
+    def __init__(self, rows: torch.Tensor, count: Callable[[int], int]) -> None:
+        super().__init__("nowhere", {}, [])
+        self.rows, self.count = rows, count
 
     def get(self, label: int, step: int) -> torch.Tensor:
-        return self.rows
+        return self.rows[: self.count(label)]
 
 
 class Ready(Reference):
@@ -64,12 +64,13 @@ class Ready(Reference):
 
 
 def ready(backbone: Backbone, guidance: Guidance, chain: Chain, images: int) -> Reference:
-    """The real images of one class, warm."""
-    count = reference_size(guidance, images) or REAL
-    source = tiny_source(["class 0"], count, backbone.image_size, backbone.image_mode)
-    found, bank = Ready.of(guidance, backbone, source, (0,), chain, ipc=images, rows=reference_rows(backbone)), Warm()
-    bank.rows = torch.randn(count, found.row_numbers, generator=torch.Generator().manual_seed(0)).half()
-    found.bank = bank
+    """The real images of ten classes, warm."""
+    count, labels = reference_size(guidance, images) or REAL, range(CLASSES)
+    source = tiny_source([f"class {k}" for k in labels], count, backbone.image_size, backbone.image_mode)
+    found = Ready.of(guidance, backbone, source, tuple(labels), chain, ipc=images, rows=reference_rows(backbone))
+    most = max(count, found.count(CLASSES))  # the pool of negatives stands behind the last class
+    rows = torch.randn(most, found.row_numbers, generator=torch.Generator().manual_seed(0)).half()
+    found.bank = Warm(rows, found.count)
     return found
 
 
