@@ -178,7 +178,7 @@ def test_dry_run_says_what_and_writes_nothing(model: str, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["images"] == 20
-    assert record["real_rows"] == 1 * 10 * 8  # one of three steps is guided: ten classes of eight real images
+    assert record["real_rows"] == 1 * (10 * 8 + 10 * 8)  # one step is guided: ten classes of eight, and their pool
     assert record["forwarded_rows"] == 3 * 20
     assert record["disk_bytes"] > 0
     assert not out.exists()
@@ -335,7 +335,14 @@ def test_a_cache_where_nothing_may_be_written_says_which_option_to_change(model:
 
 def test_a_dry_run_of_one_class_counts_that_class(model: str, tmp_path: Path) -> None:
     done = distil(model, tmp_path / "d", "--dry-run", "--json", "--only", "3", "--set", "run.chunk=2")
-    assert json.loads(done.stdout)["real_rows"] == 1 * 8
+    assert json.loads(done.stdout)["real_rows"] == 1 * (8 + 10 * 8)
+
+
+def test_a_dry_run_counts_nothing_that_a_cache_holds(model: str, tmp_path: Path) -> None:
+    cache = ("--reference-cache", tmp_path / "cache")
+    assert distil(model, tmp_path / "d", *cache).returncode == 0
+    done = distil(model, tmp_path / "e", "--dry-run", "--json", *cache, "--set", "run.seed=5")
+    assert json.loads(done.stdout)["real_rows"] == 0
 
 
 def test_a_dry_run_counts_no_real_images_for_a_guidance_that_reads_none(

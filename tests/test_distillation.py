@@ -89,13 +89,29 @@ def test_ipc_does_not_grow_in_place_when_images_couple(model: str, tmp_path: Pat
         make(str(tmp_path / "photos"), model, out, ipc=5)
 
 
-def test_an_image_depends_on_its_class_alone(model: str, tmp_path: Path) -> None:
+NO_CONTRAST = {"name": "dap", "contrast": 0.0}
+
+
+def test_without_contrast_an_image_depends_on_its_class_alone(model: str, tmp_path: Path) -> None:
     """Neither on the other classes of the dataset nor on how images are cut into chunks."""
-    all_three = make(photos(tmp_path / "three"), model, tmp_path / "a")
-    two = make(photos(tmp_path / "two", ("ant", "bee")), model, tmp_path / "b")
-    cut = make(str(tmp_path / "three"), model, tmp_path / "c", chunk=2)
+    all_three = make(photos(tmp_path / "three"), model, tmp_path / "a", NO_CONTRAST)
+    two = make(photos(tmp_path / "two", ("ant", "bee")), model, tmp_path / "b", NO_CONTRAST)
+    cut = make(str(tmp_path / "three"), model, tmp_path / "c", NO_CONTRAST, chunk=2)
     for name in ("ant", "bee"):
         assert pixels(all_three, name) == pixels(two, name) == pixels(cut, name)
+
+
+def test_with_contrast_on_real_images_of_the_others_but_not_on_which_are_sampled(model: str, tmp_path: Path) -> None:
+    data = photos(tmp_path / "three")
+    whole, cut = make(data, model, tmp_path / "a"), make(data, model, tmp_path / "c", chunk=2)
+    run = {"ipc": 2, "micro_batch": 2, "chunk": 2}
+    config = load_config(data={"source": data}, backbone={"name": model}, sampling={"steps": 3}, run=run)
+    alone = open_job(config, tmp_path / "alone")
+    for _ in alone.render(alone.chunks_with("bee")):
+        pass
+    assert pixels(whole, "bee") == pixels(cut, "bee") == pixels(tmp_path / "alone", "bee")
+    two = make(photos(tmp_path / "two", ("ant", "bee")), model, tmp_path / "b")
+    assert pixels(two, "bee") != pixels(whole, "bee")
 
 
 def test_scale_zero_is_unguided_bit_for_bit(model: str, tmp_path: Path) -> None:
@@ -193,13 +209,18 @@ def test_a_reference_cache_pays_for_the_next_seed_and_ipc_and_changes_no_byte(mo
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")} == entries
 
 
-def test_a_further_class_pays_for_itself_alone(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("guidance", "pools"), [(NO_CONTRAST, 0), ({"name": "dap"}, 1)])
+def test_a_further_class_pays_for_itself_and_the_pool_of_negatives(
+    guidance: dict[str, Any], pools: int, model: str, tmp_path: Path
+) -> None:
     cache = {"reference_cache": str(tmp_path / "cache")}
-    make(photos(tmp_path / "two", ("ant", "bee")), model, tmp_path / "a", **cache)
+    make(photos(tmp_path / "two", ("ant", "bee")), model, tmp_path / "a", guidance, **cache)
     entries = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
-    make(photos(tmp_path / "three"), model, tmp_path / "b", **cache)
+    make(photos(tmp_path / "three"), model, tmp_path / "b", guidance, **cache)
     later = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")}
-    assert 2 * len(later) == 3 * len(entries)
+    steps = len(entries) // (2 + pools)
+    assert len(entries) == steps * (2 + pools)
+    assert len(later) == steps * (3 + 2 * pools)  # another pool, and the one that there was
     assert entries.items() <= later.items()
 
 

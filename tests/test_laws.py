@@ -160,7 +160,9 @@ class Exact(Watched):
         return self._inner.tap_features(x.double(), t, condition, tap)
 
 
-def energy_by_hand(s: Tensor, r: Tensor, guidance: Representativeness, seen: list[list[int]]) -> float:
+def energy_by_hand(
+    s: Tensor, r: Tensor, guidance: Representativeness, seen: list[list[int]], far: Tensor | None = None
+) -> float:
     """E(S) of a set as it is (1/I), written out in float64 with its own loops; image i sees the real rows seen[i]."""
     shift = r.mean(0) if guidance.kernel in SHIFT_INVARIANT else 0
     s, r = s - shift, r - shift
@@ -176,6 +178,10 @@ def energy_by_hand(s: Tensor, r: Tensor, guidance: Representativeness, seen: lis
         total += sum(d(s_i, r[j]) for j in seen[i]) / len(seen[i])
         apart = sum(d(s_i, s_j) for j, s_j in enumerate(s) if j != i)
         total -= guidance.repulsion / 2 * apart / len(s)
+        if far is not None:
+            u = far.double() - shift
+            alike = len(s) if guidance.couples else 1  # images that do not couple are sets of one
+            total -= guidance.contrast / alike * sum(d(s_i, u_l) for u_l in u) / len(u)
     return total
 
 
@@ -216,10 +222,20 @@ def test_a_class_of_fewer_real_images_than_synthetic_ones_is_seen_whole(exact: E
     check_shift(guidance, b, exact, units, [[0, 1]] * 3)
 
 
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+@pytest.mark.parametrize("repulsion", [0.0, 1.0])
+def test_with_contrast_too_of_a_set_or_of_each_image_alone(
+    kernel: str, repulsion: float, exact: Exact, bench: Any, units: Any
+) -> None:
+    b = bench(exact, steps=3, real=3, micro_batch=2)
+    guidance = Representativeness(gamma=1.0, kernel=kernel, repulsion=repulsion, contrast=0.8, tap="block.1")
+    check_shift(guidance, b, exact, units, [[0, 1, 2]] * 3)
+
+
 def check_shift(guidance: Representativeness, b: Any, exact: Exact, units: Any, seen: list[list[int]]) -> None:
     """The shift of three images of class 1, along a random direction, is minus the slope of E."""
     pool = guidance.pool
-    reference = b.reference(pooling=guidance.pooling, ipc=3)
+    reference = b.reference(pooling=guidance.pooling, ipc=3, negative_rows=4 if guidance.contrast else 0)
     chosen, draw = units([1], 3), torch.Generator().manual_seed(0)
     shift, condition = guidance.prepare(exact, reference), exact.condition([1] * 3)
     looked = []
@@ -229,7 +245,8 @@ def check_shift(guidance: Representativeness, b: Any, exact: Exact, units: Any, 
 
     def energy(x: Tensor, step: Any) -> float:
         real = reference.features(1, step.index).double()
-        return energy_by_hand(rows(exact.tap_features(x, step.t, condition, "block.1")), real, guidance, seen)
+        far = reference.negatives(1, step.index)
+        return energy_by_hand(rows(exact.tap_features(x, step.t, condition, "block.1")), real, guidance, seen, far)
 
     def checked(step: Any) -> Tensor:
         moved = shift(step)
@@ -303,9 +320,18 @@ def test_guidance_lowers_the_energy_it_descends(bench: Any, units: Any) -> None:
 # --- images do not know each other ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guidance", [None, PAPER, Representativeness(strength=0.2, kernel="laplace", pool="mean")])
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        None,
+        PAPER,
+        Representativeness(strength=0.2, kernel="laplace", pool="mean"),
+        Representativeness(strength="auto", contrast=0.8),
+    ],
+    ids=["unguided", "paper", "laplace", "contrast"],
+)
 @pytest.mark.parametrize("scheduler", ["ddpm", "ddim"])
-def test_an_image_depends_on_no_other_class_chunk_order_or_ipc(
+def test_an_image_depends_on_no_other_sampled_class_chunk_order_or_ipc(
     scheduler: str, guidance: Any, bench: Any, units: Any
 ) -> None:
     b = bench(scheduler=scheduler, eta=0.5 if scheduler == "ddim" else 0.0, cfg_scale=2.0)
@@ -451,4 +477,6 @@ def test_the_backbones_keep_their_contract(make: Any) -> None:
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
 @pytest.mark.parametrize("repulsion", [0.0, 1.0])
 def test_the_guidance_keeps_its_contract(kernel: str, repulsion: float) -> None:
-    check_guidance(Representativeness(strength=0.2, kernel=kernel, repulsion=repulsion), tiny_dit(depth=2))
+    for contrast in (0.0, 0.8):
+        guidance = Representativeness(strength=0.2, kernel=kernel, repulsion=repulsion, contrast=contrast)
+        check_guidance(guidance, tiny_dit(depth=2))

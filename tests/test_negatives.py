@@ -40,9 +40,9 @@ def test_without_other_classes_or_unasked_there_is_no_pool(counts: list[int], mo
 
 def test_negatives_are_the_first_images_of_the_other_classes_each_seen_as_its_own_class(bench: Any) -> None:
     b = bench(real=5)
-    reference, backbone, chain = b.reference(negatives=4, rows=4), b.sampler.backbone, b.sampler.chain
+    reference, backbone, chain = b.reference(negative_rows=4, rows=4), b.sampler.backbone, b.sampler.chain
     classes = len(backbone.class_names)
-    pool = [(k, i) for k, count in reference.pool for i in range(count)]
+    pool = [(k, i) for k, count in reference.negative_pool for i in range(count)]
     x_0 = torch.cat([reference.latents(k)[i : i + 1] for k, i in pool])
     x_t = chain.noised(x_0, reference.noise(classes, x_0), chain.timesteps[2])
     condition = backbone.condition([k for k, _ in pool])
@@ -56,16 +56,16 @@ def test_negatives_are_the_first_images_of_the_other_classes_each_seen_as_its_ow
 
 def test_one_class_or_no_wish_for_any_gives_none(bench: Any) -> None:
     assert bench().reference().negatives(0, 1) is None
-    assert bench(tiny_dit(classes=1)).reference(negatives=4).negatives(0, 1) is None
+    assert bench(tiny_dit(classes=1)).reference(negative_rows=4).negatives(0, 1) is None
 
 
 def test_the_pool_is_extracted_once_for_all_classes(bench: Any) -> None:
-    reference = bench(real=5).reference(negatives=4, rows=100)
+    reference = bench(real=5).reference(negative_rows=4, rows=100)
     seen: list[int] = []
     reference.on_extract = seen.append
     for label in range(len(reference.classes)):
         reference.negatives(label, 1)
-    assert seen == [sum(count for _, count in reference.pool)]
+    assert seen == [sum(count for _, count in reference.negative_pool)]
 
 
 def test_a_cache_keeps_the_pool_and_other_images_of_any_class_are_another_pool(tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ def test_the_preset_asks_for_negatives_and_the_paper_does_not(bench: Any) -> Non
         s = b.sampler
         source = tiny_source(s.backbone.class_names, 200)
         reference = Reference.of(guidance, s.backbone, source, s.classes, s.chain, rows=3)
-        assert reference.pool == pool_of(source.counts, wanted)
+        assert reference.negative_pool == pool_of(source.counts, wanted)

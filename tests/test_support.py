@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dap import support
-from dap.support import ORDERED, POOL, pool, small_pictures, support_points, supporting
+from dap.support import ORDERED, POOL, candidates, small_pictures, support_points, supporting
 from dap.testing import tiny_source
 
 
@@ -78,15 +78,15 @@ def test_a_class_used_whole_is_ordered_among_a_pool_alone(monkeypatch: pytest.Mo
     whole = supporting(source, None)
     assert compared == [3 * POOL] * 2
     for label in range(2):
-        few = supporting(pool(source, 3), 3).keys[label]
+        few = supporting(candidates(source, 3), 3).keys[label]
         assert whole.keys[label] == (*few, *(key for key in source.keys[label] if key not in few))
 
 
 def test_the_pool_is_bounded_and_drawn_at_random() -> None:
     source = tiny_source(["ant"], 60)
-    some = pool(source, 4)
+    some = candidates(source, 4)
     assert some.counts == (4 * POOL,)
     assert set(some.keys[0]) < set(source.keys[0])
     assert some.keys[0] != source.keys[0][: 4 * POOL]
-    assert pool(source, None) is source
-    assert pool(source, 50).counts == (60,)
+    assert candidates(source, None) is source
+    assert candidates(source, 50).counts == (60,)

@@ -90,7 +90,11 @@ class Bank:
 
     def missing_bytes(self, wanted: Shapes) -> int:
         """Bytes that there are still to write: of the wanted entries that are not there in their shape."""
-        return sum(HALF * math.prod(shape) for key, shape in wanted.items() if self._shape(*key) != shape)
+        return sum(HALF * math.prod(shape) for key, shape in wanted.items() if not self.holds(key, shape))
+
+    def holds(self, key: tuple[int, int], shape: tuple[int, int]) -> bool:
+        """Whether the entry of a (label, step) is there in this shape, by its header."""
+        return self._shape(*key) == shape
 
     def check_room(self, wanted: Shapes) -> None:
         """Raises StoreError when the disk has less room than that, before anything is computed."""

@@ -31,7 +31,7 @@ from dap.reference import Reference
 from dap.resolution import backbone_of, decided, real_images, reference_size, resolved, sampler_of
 from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
-from dap.support import pool, supporting
+from dap.support import candidates, supporting
 from dap.types import Chunk, Unit
 from dap.watching import Watch
 
@@ -183,7 +183,7 @@ def _checked(
     source: Source, size: int | None, on_bad_image: str, on_check: Callable[[int, int], None] | None
 ) -> tuple[Source, tuple[int, ...]]:
     """(the `size` support points of each class, among images that can be read; how many of a class cannot be)."""
-    pooled = pool(source, size)
+    pooled = candidates(source, size)
     checked = pooled.checked(on_bad_image, on_check)
     return supporting(checked, size), tuple(a - b for a, b in zip(pooled.counts, checked.counts, strict=True))
 

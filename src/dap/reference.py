@@ -52,7 +52,7 @@ class Reference:
     interval  the share of the chain in which the guidance acts: anchors lie there, and a step outside is for itself
     spacing  most between anchors in sqrt(t / T), 0 .. 1; 0: every step for itself
     ipc      synthetic images of a class, for a guidance that divides the real ones among them
-    negatives  about how many real images of all other classes a guidance wants beside a class's own; 0: none
+    negative_rows  about how many real images of all other classes are wanted beside a class's own; 0: none
     seed     of the noise, not of the run: sets of several seeds share the features
     rows     most images of one forward pass; a class is cut into equal forwards
     bank     where features are kept, or None
@@ -70,7 +70,7 @@ class Reference:
         interval: tuple[float, float] = (0.0, 2.0),
         spacing: float = 0.0,
         ipc: int = 1,
-        negatives: int = 0,
+        negative_rows: int = 0,
         seed: int = 0,
         rows: int,
         bank: Bank | None = None,
@@ -79,7 +79,7 @@ class Reference:
         self.tap, self.pooling = tap, pooling or Pooling()
         self.interval, self.spacing = interval, spacing
         self.ipc, self.seed, self.rows, self.bank = ipc, seed, rows, bank
-        self.pool = pool_of(source.counts, negatives)
+        self.negative_pool = pool_of(source.counts, negative_rows)
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
         self._latents, self._kept = Kept(KEPT_BYTES), Kept(KEPT_BYTES)
 
@@ -107,22 +107,22 @@ class Reference:
             interval=guidance.interval,
             spacing=getattr(guidance, "reference_spacing", 0.0),
             ipc=ipc,
-            negatives=NEGATIVES if getattr(guidance, "contrast", 0) else 0,
+            negative_rows=NEGATIVES if getattr(guidance, "contrast", 0) else 0,
             seed=seed,
             rows=rows,
         )
 
     def members(self, label: int) -> Pool:
         """(class, its first so many images) of the rows under a label: the class; behind the last class, the pool."""
-        return self.pool if label == len(self.classes) else ((label, self.source.counts[label]),)
+        return self.negative_pool if label == len(self.classes) else ((label, self.source.counts[label]),)
 
     def count(self, label: int) -> int:
-        """N, the real images of a class."""
+        """N, the rows under a label: the real images of a class."""
         return sum(count for _, count in self.members(label))
 
     def negatives(self, label: int, index: int) -> Tensor | None:
         """Rows [n, F], float32, of a few images of each other class, each seen as its own class; None without any."""
-        foreign = [k != label for k, count in self.pool for _ in range(count)]
+        foreign = [k != label for k, count in self.negative_pool for _ in range(count)]
         return self.features(len(self.classes), index)[foreign] if any(foreign) else None
 
     def parts(self, label: int, index: int) -> Iterator[Tensor]:
@@ -163,7 +163,7 @@ class Reference:
 
     def shapes(self) -> dict[tuple[int, int], tuple[int, int]]:
         """[N, F] of all that a bank keeps, by (label, step): classes in one part, at the anchors."""
-        labels = [k for k in range(len(self.classes) + bool(self.pool)) if not self._in_parts(k)]
+        labels = [k for k in range(len(self.classes) + bool(self.negative_pool)) if not self.in_parts(k)]
         return {(label, step): (self.count(label), self.row_numbers) for label in labels for step in self.anchor_steps}
 
     def _anchor(self, label: int, index: int) -> Tensor | None:
@@ -172,7 +172,7 @@ class Reference:
         if rows is None:
             rows = None if self.bank is None else self.bank.get(label, index)
             if rows is None:
-                if self._in_parts(label):
+                if self.in_parts(label):
                     return None
                 (rows,) = self._extract(label, index, self.count(label))
                 if self.bank is not None:
@@ -199,7 +199,8 @@ class Reference:
     def _part_rows(self) -> int:
         return max(self.rows, PART_BYTES // (4 * self.row_numbers))
 
-    def _in_parts(self, label: int) -> bool:
+    def in_parts(self, label: int) -> bool:
+        """Whether a class is too large to be kept: its features are then extracted again at every step."""
         return self.count(label) > self.rows and self.count(label) > self._part_rows
 
     def _extract(self, label: int, index: int, part: int) -> Iterator[Tensor]:

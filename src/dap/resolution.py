@@ -141,7 +141,7 @@ def _classes(reference: Reference) -> list[dict[str, Any]]:
     told = reference.classes if prompts is None else [prompts.text(label) for label in reference.classes]
     rows = zip(source.class_names, source.class_digests, told, strict=True)
     classes = [{"name": name, "images": images, "condition": condition} for name, images, condition in rows]
-    pool: list[dict[str, Any]] = [{"pool": [[classes[label], count] for label, count in reference.pool]}]
+    pool: list[dict[str, Any]] = [{"pool": [[classes[label], count] for label, count in reference.negative_pool]}]
     return classes + pool
 
 

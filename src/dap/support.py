@@ -50,7 +50,7 @@ def small_pictures(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images.float() / 255, side).flatten(1)
 
 
-def pool(source: Source, count: int | None) -> Source:
+def candidates(source: Source, count: int | None) -> Source:
     """The images among which `count` a class are chosen: at most four times as many, drawn at random; None: all."""
     return source if count is None else source.at_most(POOL * count, 0)
 
@@ -62,7 +62,7 @@ def supporting(source: Source, count: int | None) -> Source:
     nothing here grows with N but the list of names. A class's choice does not depend on the other classes.
     Raises: DataError for an image that cannot be read.
     """
-    compared = pool(source, ORDERED) if count is None else source
+    compared = candidates(source, ORDERED) if count is None else source
     kept = []
     for label, keys in enumerate(compared.keys):
         places = torch.arange(len(keys)).split(AT_ONCE)

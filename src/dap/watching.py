@@ -17,7 +17,7 @@ class Watch:
 
     The last class, because its real features are still at hand when the guidance has finished with the step.
 
-    distance  None until a step was guided by features
+    distance  None until a step was guided by features, and for a class too large for its features to be kept
     """
 
     def __init__(self, reference: Reference | None) -> None:
@@ -46,7 +46,9 @@ class Watch:
         if step.features is None:
             return None
         label = step.units[-1].label
+        if reference.in_parts(label):
+            return None
         rows = [row for row, unit in enumerate(step.units) if unit.label == label]
-        real = next(reference.parts(label, step.index))  # a part of a large class says enough
+        real = reference.features(label, step.index)
         centre = real.mean(0)
         return distances(reference.pooling.rows(step.features[rows]) - centre, real - centre).mean()

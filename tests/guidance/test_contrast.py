@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dap.errors import ConfigError
 from dap.guidance import Representativeness
 from dap.guidance.energy import Energy
 from dap.kernels import KERNELS, distance, make_kernel, squared_distance
@@ -72,6 +73,35 @@ def test_the_gap_to_the_goal_knows_the_contrast(repulsion: float) -> None:
     torch.testing.assert_close(slope[: len(sets[0])], energy.slope([sets[0]], [t], negatives=u).slopes[0])
 
 
+def test_with_clusters_the_gap_is_that_of_the_energy_now_over_that_of_the_goal() -> None:
+    s, t, u = (x.float() for x in (rows(2, 1), rows(6, 2), rows(7, 3) + 1))
+    weights = torch.tensor([[1 / 3] * 3 + [0] * 3, [0] * 3 + [1 / 3] * 3])
+    options: dict[str, Any] = {"repulsion": 1.0, "contrast": 0.6}
+    energy = Energy(**options)
+    _, gap = Representativeness(strength="auto", reference="cluster", beyond=2.0, **options).pull(s, [t], weights, u)
+    now, best = (energy.slope([x], [t], weights, u).energies[0].sum() for x in (s, t[[0, 3]]))
+    chance = energy.expected(t, 2, weights, u)
+    torch.testing.assert_close(gap[0], now - (chance - 3 * (chance - best).clamp_min(0)), rtol=1e-3, atol=1e-3)
+
+
+def test_a_class_of_fewer_images_than_synthetic_ones_has_a_goal_of_as_many() -> None:
+    """All its images, again and again: their contrast weighs as that of the images that are judged."""
+    s, t, u = (x.float() for x in (rows(6, 1), rows(2, 2), rows(7, 3) + 1))
+    options: dict[str, Any] = {"repulsion": 1.0, "contrast": 0.6}
+    energy = Energy(**options)
+    _, gap = Representativeness(strength="auto", reference="cluster", beyond=2.0, **options).pull(s, [t], None, u)
+    now, best = (energy.slope([x], [t], negatives=u).energies[0].sum() for x in (s, t.repeat(3, 1)))
+    chance = energy.expected(t, 6, negatives=u)
+    torch.testing.assert_close(gap[0], now - (chance - 3 * (chance - best).clamp_min(0)), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [{"gamma": 1.0}, {"strength": 0.3}])
+def test_a_push_that_nothing_ends_is_refused(length: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"guidance.contrast is 1.0; use 0 \(off\) to less than 1, or strength=auto"):
+        Representativeness(contrast=1.0, **length)
+    assert Representativeness(contrast=1.0, strength="auto").contrast == 1.0
+
+
 def test_images_that_do_not_couple_still_do_not_depend_on_each_other() -> None:
     s, t, u = (x.float() for x in (rows(3, 1), rows(20, 2), rows(7, 3)))
     guidance = Representativeness(strength=0.3, contrast=0.5)
@@ -91,4 +121,4 @@ def test_a_guided_image_ends_farther_from_the_other_classes(bench: Any, units: A
         others = torch.cat([reference.latents(k) for k in range(1, len(reference.classes))])
         return float(torch.cdist(x.flatten(1), others.flatten(1)).mean())
 
-    assert far(replace(base, contrast=2.0)) > far(base)
+    assert far(replace(base, contrast=0.9)) > far(base)

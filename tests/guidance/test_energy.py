@@ -71,6 +71,25 @@ def test_expected_with_weights_draws_each_row_from_its_own_cluster() -> None:
     torch.testing.assert_close(given, without, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("count", "each"), [(3, 40), (100, 4), (2, 400)])
+def test_expected_with_many_clusters_is_estimated_from_all_of_them(count: int, each: int) -> None:
+    """Clusters that lie one behind the other in the rows, far beyond the first 256."""
+    t = rows(count * each, 2)
+    weights = torch.zeros(count, count * each, dtype=torch.float64)
+    for i in range(count):
+        weights[i, i * each : (i + 1) * each] = 1 / each
+    apart = torch.cdist(t, t).sum() / (len(t) * (len(t) - 1))
+    alike = Energy(repulsion=1.0).expected(t, count, weights)
+    by_hand = count * apart - 0.5 * (count - 1) * apart  # rows of one distribution, whatever the cluster
+    assert float(alike) == pytest.approx(float(by_hand), rel=0.05)
+
+
+def test_a_cluster_that_the_first_part_lacks_is_judged_by_all_of_it() -> None:
+    t = rows(6, 2)
+    weights = torch.tensor([[0.5, 0.5, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], dtype=torch.float64)
+    assert torch.isfinite(Energy(repulsion=1.0).expected(t[:3], 2, weights))
+
+
 def test_one_real_image_alone_gives_numbers() -> None:
     t = rows(1)
     assert float(Energy(repulsion=1.0).expected(t, 3)) == 0

@@ -1,17 +1,21 @@
-"""`dap distill --dry-run`: what it would make and cost, estimated from one timed step."""
+"""`dap distill --dry-run`: what it would make and cost, estimated from a few timed steps."""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from dap.bank import HALF
 from dap.commands.live import guided_steps
 from dap.distillation import Job
 from dap.memory import Thrift
+from dap.sampling import Start, State
 from dap.store import Store
 from dap.terminal import counted, duration
 from dap.types import Chunk
@@ -19,7 +23,7 @@ from dap.types import Chunk
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would cost: rows forwarded, bytes, seconds. Times are those of one timed step on this machine.
+    """What a run would cost: rows forwarded, bytes, seconds. Times are those of a few steps on this machine.
 
     micro_batch  rows of a pass, fewer than planned when memory ran out; `notes` then say so
     """
@@ -70,55 +74,80 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
         + (f", {cost.real_rows} rows of real images as far as the tap" if cost.real_rows else ""),
         f"memory: about {cost.memory / 1e6:.0f} MB in all; disk: at most {cost.disk / 1e6:.1f} MB",
         *([line] if (line := cache_line(job)) else []),
-        f"time: about {duration(cost.seconds)} on {job.backbone.device}, from one timed step; nothing was written",
+        f"time: about {duration(cost.seconds)} on {job.backbone.device}, from a few timed steps; nothing was written",
         *cost.notes,
     )
     return record, "\n".join(lines)
 
 
 def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
-    """Rows by counting, seconds from one guided and one unguided step of the first chunk, memory as it stands then."""
+    """Rows by counting, seconds from a few steps of the first chunk, memory as it stands then."""
     count = len(job.sampler.chain.timesteps)
     taken = range(count - int(count * (job.config.sampling.start or 1)), count)
-    guided = sum(guided_steps(job)[taken.start :])
-    real = 0
-    if job.guided is not None and job.reference is not None and job.guided.tap is not None:
-        around = [job.reference.anchors(i) for i, on in enumerate(guided_steps(job)) if on and i in taken]
-        anchors = {low for low, _, _ in around} | {high for _, high, share in around if share}
-        own = sum(job.reference.count(label) for c in chunks for label in {u.label for u in c.units})
-        real = len(anchors) * (own + (sum(count for _, count in job.reference.pool) if own else 0))
+    guided = [i for i, on in enumerate(guided_steps(job)) if on and i in taken]
+    real, seconds, thrift = real_rows(job, chunks, guided), 0.0, job.thrift(job.guided)
+    if chunks:
+        _, plain = timed_steps(thrift, chunks[0], None)
+        share = sum(len(c.units) for c in chunks) / len(chunks[0].units)
+        seconds = share * (len(taken) - len(guided)) * plain
+        if guided:
+            first = real_rows(job, chunks[:1], guided[:1])
+            extracting, shifted = timed_steps(thrift, chunks[0], guided[0])
+            seconds += share * len(guided) * shifted + max(0.0, extracting - shifted) * (real / first if first else 0)
     size = job.backbone.image_size**2 * (1 if job.backbone.image_mode == "L" else 3)
     disk = sum(len(c.units) for c in chunks) * (size + 1200)
-    seconds, thrift = 0.0, job.thrift(job.guided)
-    if chunks:
-        shifted, plain = timed_step(thrift, chunks[0], True) if guided else 0.0, timed_step(thrift, chunks[0], False)
-        share = sum(len(c.units) for c in chunks) / len(chunks[0].units)
-        seconds = share * (guided * shifted + (len(taken) - guided) * plain)
     micro = thrift.sampler.micro_batch
     passes = sum(-(-len(chunk.units) // micro) for chunk in chunks)
     rows = passes * micro * len(taken) * (1 if job.sampler.cfg_scale == 1 else 2)
     return Estimate(rows, real, seconds, peak_memory(job), disk, micro, tuple(thrift.notes))
 
 
-def timed_step(thrift: Thrift, chunk: Chunk, guided: bool) -> float:
-    """Seconds of the second step of a trajectory (the first one warms up), guided throughout or not at all."""
-    whole, told = thrift.guided, -1
-    thrift.guided = replace(whole, interval=(0.0, 2.0)) if guided and whole else None
+def real_rows(job: Job, chunks: tuple[Chunk, ...], guided: Sequence[int]) -> int:
+    """Rows of real images that the guided steps extract: at anchors that no cache holds; of large classes at each."""
+    reference = job.reference
+    if reference is None or job.guidance is None or job.guidance.tap is None or not guided or not chunks:
+        return 0
+    around = [reference.anchors(i) for i in guided]
+    anchors = {low for low, _, _ in around} | {high for _, high, share in around if share}
+    labels = [label for chunk in chunks for label in dict.fromkeys(unit.label for unit in chunk.units)]
+    labels += [len(reference.classes)] if reference.negative_pool else []
+
+    def extracted(label: int) -> int:
+        if reference.in_parts(label):
+            return len(guided)
+        shape, bank = (reference.count(label), reference.row_numbers), reference.bank
+        return sum(bank is None or not bank.holds((label, step), shape) for step in anchors)
+
+    return sum(extracted(label) * reference.count(label) for label in labels)
+
+
+def timed_steps(thrift: Thrift, chunk: Chunk, index: int | None) -> tuple[float, float]:
+    """Seconds of two steps of a trajectory begun at step `index`, guided, or at the first one, unguided (None).
+
+    The first of two guided steps extracts real features, which the second finds, as long as they can be kept.
+    """
+    whole, told, seconds = thrift.guided, -1, (0.0, 0.0)
+    count, shape = len(thrift.sampler.chain.timesteps), thrift.sampler.backbone.latent_shape
+    zeros = torch.zeros(len(chunk.units), *shape)
+    start = None if index is None else Start(x_0=zeros, strength=(count - index + 0.5) / count)
+    start = None if index == 0 else start
+    thrift.guided = None if index is None else whole
     while told != len(thrift.notes):  # memory ran out meanwhile: what was timed was the beginning again
-        told, states = len(thrift.notes), thrift.sample(chunk)
-        next(states)
-        began = time.perf_counter()
-        next(states, None)
-        seconds = time.perf_counter() - began
+        told, states = len(thrift.notes), thrift.sample(chunk, lambda: start)
+        seconds = _timed(states), _timed(states)
     thrift.guided = whole
-    return seconds
+    return seconds if seconds[1] else (seconds[0], seconds[0])
+
+
+def _timed(states: Iterator[State]) -> float:
+    """Seconds of one step; 0 behind the last one."""
+    began = time.perf_counter()
+    return time.perf_counter() - began if next(states, None) is not None else 0.0
 
 
 def peak_memory(job: Job) -> int:
     """Bytes at the highest point so far: of the GPU when one computes, else of this process."""
     import resource
-
-    import torch
 
     if job.backbone.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(job.backbone.device))

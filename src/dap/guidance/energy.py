@@ -91,17 +91,17 @@ class Energy:
     ) -> Tensor:
         """E of `count` different rows drawn at random from the real ones [N, F] (row i by W_i), on average.
 
-        Estimated from the first 256 rows.
+        Estimated from the first 256 rows; with weights from as many shared out among the clusters, at least two each.
         """
-        real = real[:SAMPLED]
+        real, weights = _sampled(real, weights)
         frame = self._frame(real)
         apart = self._apart(frame.kernel, real - frame.centre, real - frame.centre)
         far = self._away(frame, real - frame.centre, negatives)
         if weights is None:
             typical = (apart.sum() - apart.diagonal().sum()) / max(1, len(real) * (len(real) - 1))
             return count * typical * (1 - self.repulsion / 2 * (count - 1) / count) - far.mean()
-        w = weights[:, : len(real)].to(real)
-        w = w / w.sum(1, keepdim=True).clamp_min(1e-12)
+        w = weights.to(real)
+        w = w / w.sum(1, keepdim=True)
         pairs = w @ (apart - torch.diag(apart.diagonal())) @ w.T
         pull = pairs.diagonal() / (1 - w.square().sum(1)).clamp_min(1e-12)  # two different rows of a cluster
         push = (pairs.sum() - pairs.diagonal().sum()) / count
@@ -156,3 +156,14 @@ class _Frame:
 
 
 SAMPLED = 256  # rows from which an average over pairs is estimated
+
+
+def _sampled(real: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The rows [N, F] that an average is estimated from, and their weights; a cluster with none of them sees all."""
+    if weights is None:
+        return real[:SAMPLED], None
+    member = weights[:, : len(real)] > 0
+    kept = (member & (member.cumsum(1) <= max(2, SAMPLED // len(member)))).any(0)
+    weights = weights[:, : len(real)][:, kept]
+    weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, 1.0)
+    return real[kept.to(real.device)], weights

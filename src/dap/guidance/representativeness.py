@@ -56,7 +56,7 @@ class Representativeness:
     beyond      b of "auto": how far below the support points' energy, in units of their gain over chance
     reach       of "auto": the largest share of the denoising step's length
     repulsion   lambda, 0 or more
-    contrast    mu, 0 or more: the push away from real images of other classes (`dap.negatives`)
+    contrast    mu, 0 or more, below 1 unless "auto": the push away from real images of other classes (`dap.negatives`)
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
@@ -102,7 +102,8 @@ class Representativeness:
             self.repulsion >= 0,
             f"guidance.repulsion is {self.repulsion}; use 0 (the paper) to 1 (energy distance)",
         )
-        require(self.contrast >= 0, f"guidance.contrast is {self.contrast}; use 0 (off) to 1")
+        bounded = 0 <= self.contrast < 1 or (auto and self.contrast >= 1)  # from 1 on, only a goal ends the push
+        require(bounded, f"guidance.contrast is {self.contrast}; use 0 (off) to less than 1, or strength=auto")
         require(self.power in (1, 2), f"guidance.power is {self.power}; use 1 or 2")
         known = ("class", "cluster")
         require(self.reference in known, f"guidance.reference is {self.reference!r}; use 'class' or 'cluster'")
@@ -210,9 +211,11 @@ class Representativeness:
             return torch.cat(found.slopes), synthetic.new_zeros(len(synthetic))
         parts = iter(parts)
         first = next(parts)
-        support = first[: len(sets[0])] if weights is None else first[weights[:, : len(first)].argmax(1)]
+        count = len(sets[0])
+        places = torch.arange(count) % len(first) if weights is None else weights[:, : len(first)].argmax(1)
+        support = first[places.to(first.device)]
         found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights, negatives)
-        chance = self.energy.expected(first, len(sets[0]), weights, negatives) / len(sets[0])  # an image's share
+        chance = self.energy.expected(first, count, weights, negatives) / count  # an image's share
         best = found.energies[-1].mean().clamp_max(chance)
         goal = chance - (1 + self.beyond) * (chance - best)
         gaps = [(energy - goal).sum().expand(len(energy)) for energy in found.energies[:-1]]
