@@ -58,13 +58,13 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, default=Path("runs/guidance"))
     work = parser.parse_args().work
     kept = Results("diversity")
-    places = {
+    sets = {
         f"{method} | {ipc} | {seed}": work / f"{''.join(c if c.isalnum() else '-' for c in method)}-ipc{ipc}-seed{seed}"
         for method in METHODS
         for ipc in IPCS
         for seed in SEEDS
     }
-    missing = {key: place for key, place in places.items() if key not in kept and place.exists()}
+    missing = {key: place for key, place in sets.items() if key not in kept and place.exists()}
     for key, row in zip(missing, ratios(list(missing.values())), strict=True) if missing else ():
         kept[key] = row
     (RESULTS / "diversity.md").write_text(table(kept))

@@ -38,8 +38,9 @@ class Guidance(Protocol):
 
     These are optional: `off`, True at scale zero (the unguided path is then taken, bit for bit); `reference_size`, how
     many real images of a class stand for it (None: all); `pooling` and `reference_spacing`, as in `dap.reference`;
-    `decided(reference)`, itself with what it leaves to the real images; and `starts(reference, units)`, the
-    x_0 [B, C, H, W] from which the images of these units start when `[sampling] start` asks for image to image.
+    `contrast`, above 0 where `reference.negatives` are wanted; `decided(reference)`, itself with what it leaves to the
+    real images; and `starts(reference, units)`, the x_0 [B, C, H, W] from which the images of these units start when
+    `[sampling] start` asks for image to image.
     """
 
     @property
