@@ -93,7 +93,6 @@ class Reference:
         chain: Chain,
         *,
         ipc: int = 1,
-        seed: int = 0,
         rows: int,
     ) -> Reference:
         """As a guidance wants it: tap and interval; `pooling`, `reference_spacing`, `contrast` where it has these."""
@@ -108,7 +107,6 @@ class Reference:
             spacing=getattr(guidance, "reference_spacing", 0.0),
             ipc=ipc,
             negative_rows=NEGATIVES if getattr(guidance, "contrast", 0) else 0,
-            seed=seed,
             rows=rows,
         )
 
@@ -219,8 +217,7 @@ class Reference:
                 features = self.backbone.tap_features(x_t, self.chain.timesteps[index], here, self.tap)
                 out.append(self.pooling.rows(features))
                 done += len(x_t)
-            whole = torch.cat(out)
-            half = whole.half()
+            half = (whole := torch.cat(out)).half()
             yield half if bool(half.isfinite().all()) else whole  # half precision, where they fit into it
 
     def latents(self, label: int) -> Tensor:
