@@ -17,8 +17,9 @@ The first term is a sum over real rows, so they may come in parts: nothing grows
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def set_energy(synthetic: Tensor, real: Tensor, kernel: Kernel, *, repulsion: fl
 
 @dataclass(frozen=True)
 class Slopes:
-    """Of each set: its rows' shares of E [I], which add up to it, and dE/ds [I, F]."""
+    """Of each set: its rows' shares of E [I], which add up to it, and dE/ds [I, F]; zeros of a set only judged."""
 
     energies: tuple[Tensor, ...]
     slopes: tuple[Tensor, ...]
@@ -62,24 +63,30 @@ class Energy:
         parts: Iterable[Tensor],
         weights: Tensor | None = None,
         negatives: Tensor | None = None,
+        judged: int = 0,
     ) -> Slopes:
         """Energies and gradients of several sets [I, F] to the same real rows, which come in parts [n, F], float32.
 
         weights    [I, N] of sets of I rows; None: all real rows weigh alike. Sets do not see each other.
         negatives  [L, F], the u_l of the contrast; None: no such term
+        judged     of the last so many sets only the energy is wanted
         """
+        graded = len(sets) - judged
         pulls, slopes, seen, frame = [torch.zeros(0)] * len(sets), [torch.zeros_like(s) for s in sets], 0, None
         for part in parts:
             frame = frame or self._frame(part)
             here = None if weights is None else weights[:, seen : seen + len(part)].to(part)
+            real = part - frame.centre
             for k, rows in enumerate(sets):
-                pull, slope = self._pull(frame, rows, part, here)
+                pull, slope = self._sloped(partial(self._pull, frame, real, here), rows - frame.centre, k < graded)
                 pulls[k], slopes[k] = pulls[k] + pull if seen else pull, slopes[k] + slope
             seen += len(part)
         if frame is None:
             raise AssertionError("a class has real images")
         share = seen if weights is None else 1
-        pushes = [self._push(frame, rows, negatives) for rows in sets]
+        far = None if negatives is None or not self.contrast else negatives - frame.centre
+        push_of = partial(self._push, frame, far)
+        pushes = [self._sloped(push_of, rows - frame.centre, k < graded) for k, rows in enumerate(sets)]
         return Slopes(
             tuple(pull / share - push for pull, (push, _) in zip(pulls, pushes, strict=True)),
             tuple(slope / share - push for slope, (_, push) in zip(slopes, pushes, strict=True)),
@@ -95,8 +102,9 @@ class Energy:
         """
         real, weights = _sampled(real, weights)
         frame = self._frame(real)
-        apart = self._apart(frame.kernel, real - frame.centre, real - frame.centre)
-        far = self._away(frame, real - frame.centre, negatives)
+        real = real - frame.centre
+        apart = self._apart(frame.kernel, real, real)
+        far = self._away(frame, real, None if negatives is None else negatives - frame.centre)
         if weights is None:
             typical = (apart.sum() - apart.diagonal().sum()) / max(1, len(real) * (len(real) - 1))
             return count * typical * (1 - self.repulsion / 2 * (count - 1) / count) - far.mean()
@@ -115,36 +123,35 @@ class Energy:
     def _apart(self, kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
         return squared_distance(kernel, a, b) if self.power == 2 else distance(kernel, a, b)
 
-    def _pull(self, frame: _Frame, rows: Tensor, part: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Each row's sum of D^p to the real rows of a part [I], weighted, and its gradient."""
-        leaf = (rows - frame.centre).detach().requires_grad_()
-        with torch.enable_grad():
-            apart = self._apart(frame.kernel, leaf, part - frame.centre)
-            pull = (apart if weights is None else apart * weights).sum(1)
-            total = pull.sum()
-        return pull.detach(), torch.autograd.grad(total, leaf)[0]
+    def _sloped(self, term: Callable[[Tensor], Tensor], rows: Tensor, graded: bool) -> tuple[Tensor, Tensor]:
+        """A term of each row [I], and the gradient of their sum; zeros where it is not wanted, or there is no term."""
+        with torch.set_grad_enabled(graded):
+            leaf = rows.detach().requires_grad_(graded)
+            found = term(leaf)
+        if not found.requires_grad:
+            return found, torch.zeros_like(rows)
+        return found.detach(), torch.autograd.grad(found.sum(), leaf)[0]
 
-    def _push(self, frame: _Frame, rows: Tensor, negatives: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Each row's share of repulsion and contrast [I], and their gradient."""
+    def _pull(self, frame: _Frame, real: Tensor, weights: Tensor | None, rows: Tensor) -> Tensor:
+        """Each row's sum of D^p to the real rows of a part [I], weighted. All rows are centred, here and below."""
+        apart = self._apart(frame.kernel, rows, real)
+        return (apart if weights is None else apart * weights).sum(1)
+
+    def _push(self, frame: _Frame, negatives: Tensor | None, rows: Tensor) -> Tensor:
+        """Each row's share of repulsion and contrast [I]."""
         count = len(rows)
-        apart = bool(self.repulsion) and count > 1
-        if not apart and (negatives is None or not self.contrast):
-            return rows.new_zeros(count), torch.zeros_like(rows)
-        leaf = (rows - frame.centre).detach().requires_grad_()
-        with torch.enable_grad():
-            push = self._away(frame, leaf, negatives) / count
-            if apart:
-                others = ~torch.eye(count, dtype=torch.bool, device=rows.device)
-                among = self._apart(frame.kernel, leaf, leaf)
-                push = push + self.repulsion / 2 * torch.where(others, among, 0).sum(1) / count
-            total = push.sum()
-        return push.detach(), torch.autograd.grad(total, leaf)[0]
+        push = self._away(frame, rows, negatives) / count
+        if self.repulsion and count > 1:
+            others = ~torch.eye(count, dtype=torch.bool, device=rows.device)
+            among = self._apart(frame.kernel, rows, rows)
+            push = push + self.repulsion / 2 * torch.where(others, among, 0).sum(1) / count
+        return push
 
-    def _away(self, frame: _Frame, centred: Tensor, negatives: Tensor | None) -> Tensor:
-        """mu times each row's mean D^p to the negatives [n]; the rows are centred, the negatives are not."""
+    def _away(self, frame: _Frame, rows: Tensor, negatives: Tensor | None) -> Tensor:
+        """mu times each row's mean D^p to the negatives [n]."""
         if negatives is None or not self.contrast:
-            return centred.new_zeros(len(centred))
-        return self.contrast * self._apart(frame.kernel, centred, negatives - frame.centre).mean(1)
+            return rows.new_zeros(len(rows))
+        return self.contrast * self._apart(frame.kernel, rows, negatives).mean(1)
 
 
 @dataclass(frozen=True)

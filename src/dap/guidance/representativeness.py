@@ -214,7 +214,7 @@ class Representativeness:
         count = len(sets[0])
         places = torch.arange(count) % len(first) if weights is None else weights[:, : len(first)].argmax(1)
         support = first[places.to(first.device)]
-        found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights, negatives)
+        found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights, negatives, judged=1)
         chance = self.energy.expected(first, count, weights, negatives) / count  # an image's share
         best = found.energies[-1].mean().clamp_max(chance)
         goal = chance - (1 + self.beyond) * (chance - best)
