@@ -82,6 +82,7 @@ class Reference:
         self.negative_pool = pool_of(source.counts, negative_rows)
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
         self._latents, self._kept = Kept(KEPT_BYTES), Kept(KEPT_BYTES)
+        self._pool_at = -1, torch.zeros(0)
 
     @classmethod
     def of(
@@ -121,7 +122,11 @@ class Reference:
     def negatives(self, label: int, index: int) -> Tensor | None:
         """Rows [n, F], float32, of a few images of each other class, each seen as its own class; None without any."""
         foreign = [k != label for k, count in self.negative_pool for _ in range(count)]
-        return self.features(len(self.classes), index)[foreign] if any(foreign) else None
+        if not any(foreign):
+            return None
+        if self._pool_at[0] != index:  # the same for all classes of a step
+            self._pool_at = index, self.features(len(self.classes), index)
+        return self._pool_at[1][foreign]
 
     def parts(self, label: int, index: int) -> Iterator[Tensor]:
         """Rows [n, F], float32, of all real images of a class at step `index` of the chain.
