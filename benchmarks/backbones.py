@@ -39,7 +39,7 @@ from dap.sampling import Guided, Sampler, State, trajectory
 from dap.testing import tiny_source
 from dap.types import Unit
 from full_size import BUILDERS
-from record import RESULTS, Results
+from record import RESULTS, Results, places
 
 REAL, CLASSES, CFG, STEPS = 96, 10, 4.0, 50
 
@@ -228,7 +228,7 @@ def main() -> None:
 
 def write_table(kept: Results) -> None:
     """results/backbones.md: a line a run."""
-    lines = ["# Guided and unguided steps at full size, random weights", "", str(kept.record["machine"]), ""]
+    lines = ["# Guided and unguided steps at full size, random weights", "", f"Measured on {places(kept.record)}.", ""]
     lines += ["| run | guided / unguided | peak GB unguided, guided | images/s unguided, guided |", "|---|--:|--:|--:|"]
     for name, row in kept.record["rows"].items():
         gigabytes = ", ".join(f"{row['peak_bytes'][k] / 1e9:.1f}" for k in ("unguided", "guided"))

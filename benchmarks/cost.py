@@ -206,6 +206,20 @@ def summary(rows: list[list[float]]) -> dict[str, Any]:
     return {"pairs_seconds": rows, "ratios": ratios, "median_ratio": statistics.median(ratios)}
 
 
+def table(kept: Results) -> str:
+    """Markdown: the median of the ratios, and all of them."""
+    lines = ["# Cost of guidance on the digits, IPC 10", "", f"Measured on {places(kept.record)}.", ""]
+    lines += ["| what | median ratio | all ratios |", "|---|--:|---|"]
+    for name, row in kept.record["rows"].items():
+        if "ratios" in row:
+            memory = f"; peak memory {row['memory_ratio']:.2f}" if "memory_ratio" in row else ""
+            ratios = ", ".join(f"{r:.2f}" for r in row["ratios"])
+            lines.append(f"| {name}{memory} | {row['median_ratio']:.2f} | {ratios} |")
+        else:
+            lines.append(f"| {name} | {row['median_seconds']:.2f} s | |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
@@ -225,15 +239,5 @@ if __name__ == "__main__":
     against_literal(kept, arguments.pairs, arguments.cfg)
     if arguments.photos:
         growth(kept, arguments.pairs, arguments.photos, arguments.backbone)
-    lines = ["# Cost of guidance on the digits, IPC 10", "", f"Measured on {places(kept.record)}.", ""]
-    lines += ["| what | median ratio | all ratios |", "|---|--:|---|"]
-    for name, row in kept.record["rows"].items():
-        if "ratios" in row:
-            memory = f"; peak memory {row['memory_ratio']:.2f}" if "memory_ratio" in row else ""
-            lines.append(
-                f"| {name}{memory} | {row['median_ratio']:.2f} | {', '.join(f'{r:.2f}' for r in row['ratios'])} |"
-            )
-        else:
-            lines.append(f"| {name} | {row['median_seconds']:.2f} s | |")
-    (RESULTS / "cost.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    (RESULTS / "cost.md").write_text(table(kept))
+    print(table(kept))
