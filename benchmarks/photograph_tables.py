@@ -76,8 +76,12 @@ def choices(about: dict[str, Any]) -> Iterator[str]:
     names = dict.fromkeys(key.split(" | ")[1] for key in rows if key.startswith("choose | "))
     if not names:
         return
-    ipcs, sets = setting["choose_ipcs"], len(setting["choose_seeds"])
-    yield f"## Chosen on the validation part: {next(iter(setting['networks']))}, {sets} sets each"
+    ipcs = setting["choose_ipcs"]
+    network, share = next(iter(setting["networks"].items()))
+    scaled = f", **scaled** {share:g}" if share != 1 else ""
+    yield f"## Chosen on the validation part (a tenth of the training split): {network}{scaled}"
+    yield ""
+    yield f"Mean ± standard error over generation seeds {setting['choose_seeds']}; without ± one of them."
     yield ""
     yield (
         "| candidate | " + " | ".join(f"IPC {ipc}, last %" for ipc in ipcs) + " | Vendi score / real images', IPC 10 |"

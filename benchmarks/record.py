@@ -17,7 +17,7 @@ class Results:
     """Rows by key in results/<name>.json; a key that is there is not measured again.
 
     `machine`, `versions` and `date` are those of the first rows; of rows that were measured on another machine or with
-    other versions, `further` keeps theirs and their keys.
+    other versions, `further` keeps theirs and their keys, and a note where something else was different.
     """
 
     def __init__(self, name: str, **about: Any) -> None:
@@ -54,7 +54,8 @@ class Results:
 
 def same_place(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether machine and versions agree, the number of threads aside."""
-    return all({**one[key], "threads": 0} == {**other[key], "threads": 0} for key in ("machine", "versions"))
+    same = all({**one[key], "threads": 0} == {**other[key], "threads": 0} for key in ("machine", "versions"))
+    return same and one.get("note") == other.get("note")
 
 
 def places(*records: dict[str, Any]) -> str:
@@ -67,7 +68,8 @@ def places(*records: dict[str, Any]) -> str:
         for place, rows in zip((record, *others), (own, *named), strict=True):
             machine, torch = place["machine"], place["versions"]["torch"]
             hardware = f"{machine['processor']}, {machine['cores']} cores, GPU {machine['gpu']}"
-            text = f"{hardware}, torch {torch}, {place['date']}"
+            note = f" ({place['note']})" if "note" in place else ""
+            text = f"{hardware}, torch {torch}, {place['date']}{note}"
             found[text] = found.get(text, 0) + len(rows)
     found = {text: rows for text, rows in found.items() if rows}
     return "; ".join(text if len(found) == 1 else f"{text}: {rows} rows" for text, rows in found.items())
