@@ -96,16 +96,14 @@ def literal(job: Job, steps: int) -> None:
 
 def whole(results: Results, pairs: int, cfg: float) -> None:
     """Guided / unguided: the preset cold and with a warm bank, and what it leaves out."""
-    plain = {"contrast": 0.0}
     cases: dict[str, dict[str, Any]] = {
         "the preset, cold": {},
         "the preset, warm bank": {},
         "the preset with all real images, cold": {"reference_size": "all"},
         "the preset over the whole trajectory, cold": {"interval": [0.0, 1.0]},
-        "without contrast, cold": plain,
-        "without contrast and repulsion, cold": {**plain, "repulsion": 0.0},
-        "without contrast and clusters, cold": {**plain, "reference": "class"},
-        "without contrast and clusters, strength 0.3, cold": {**plain, "reference": "class", "strength": 0.3},
+        "without repulsion, cold": {"repulsion": 0.0},
+        "without clusters, cold": {"reference": "class"},
+        "without clusters, strength 0.3, cold": {"reference": "class", "strength": 0.3},
         "all real images at every step of the second half": {"reference_size": "all", "reference_spacing": 0},
         "dap-paper": {"name": "dap-paper", "gamma": 0.05},
     }

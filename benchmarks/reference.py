@@ -25,6 +25,7 @@ from dap.config import load_config
 from dap.distillation import Job, open_job
 from dap.guidance import Representativeness
 from dap.guidance.clusters import cluster_weights
+from dap.negatives import NEGATIVES, pool_of
 from dap.noise import neighbours
 from dap.pooling import Pooling
 from dap.reference import Reference
@@ -190,6 +191,8 @@ def main() -> None:
         data={"source": "digits:train"}, guidance={"name": "dap", "reference_size": None}, run={"ipc": 10, "seed": 300}
     )
     job = open_job(config, Path(tempfile.mkdtemp()) / "never-written")
+    assert job.reference is not None
+    job.reference.negative_pool = pool_of(job.reference.source.counts, NEGATIVES)  # at IPC 10 the preset has none
     kept = Results("reference", levels=list(LEVELS), ipc=10, draws_of_the_truth=2 * DRAWS)
     found: dict[str, dict[int, list[float]]] = {}
     for label in range(classes):

@@ -9,8 +9,8 @@ import torch
 
 from dap.config import GuidanceConfig, load_config
 from dap.distillation import open_job
-from dap.guidance import load_guidance
-from dap.negatives import NEGATIVES, pool_of
+from dap.guidance import Representativeness, load_guidance
+from dap.negatives import NEGATIVES, negatives_wanted, pool_of
 from dap.reference import Reference
 from dap.resolution import reference_of
 from dap.testing import tiny_dit, tiny_source
@@ -89,6 +89,28 @@ def test_a_cache_keeps_the_pool_and_other_images_of_any_class_are_another_pool(t
     assert other.bank is not None
     assert other.bank.entry(pool, 2) != reference.bank.entry(pool, 2)
     assert other.bank.entry(0, 2) == reference.bank.entry(0, 2)
+
+
+@pytest.mark.parametrize(("couples", "ipc", "wanted"), [(True, 8, NEGATIVES), (True, 9, 0), (False, 500, NEGATIVES)])
+def test_where_a_set_shares_the_contrast_out_until_none_feels_it_there_is_no_pool(
+    couples: bool, ipc: int, wanted: int
+) -> None:
+    guidance = Representativeness(strength="auto", contrast=0.8, repulsion=1.0 if couples else 0.0)
+    assert negatives_wanted(guidance, ipc) == wanted
+    assert negatives_wanted(replace(guidance, contrast=0.0), 1) == 0
+
+
+def test_a_set_too_large_to_feel_it_is_the_set_without_contrast_bit_for_bit(bench: Any, units: Any) -> None:
+    b, guidance = bench(real=12), Representativeness(strength="auto", repulsion=1.0, contrast=0.8)
+
+    def made(contrast: float, ipc: int) -> torch.Tensor:
+        one, s = replace(guidance, contrast=contrast), b.sampler
+        reference = Reference.of(one.resolved(s.backbone), s.backbone, b.source, s.classes, s.chain, ipc=ipc, rows=4)
+        found: torch.Tensor = b.sample(units([0], ipc), b.guided(one, reference))
+        return found
+
+    assert torch.equal(made(0.8, 9), made(0.0, 9))
+    assert not torch.equal(made(0.8, 2), made(0.0, 2))
 
 
 def test_the_preset_asks_for_negatives_and_the_paper_does_not(bench: Any) -> None:

@@ -4,16 +4,27 @@ One pool serves all classes, so that it is extracted once for all of them and it
 
     K <= m   the first ceil(m / (K - 1)) support points of each of the K classes; a class sees those of the others
     K > m    one of each of m + 1 classes, evenly spread over the labels
+
+The contrast is that of a set as a whole, mu / I for each of I images. Below 0.1 it is left out: at IPC 10 and 20 it was
+worth nothing that could be measured and cost an eighth of the time (docs/guidance.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 Pool = tuple[tuple[int, int], ...]  # (class, its first so many images)
 
 NEGATIVES = 96  # m, about as many as stand for a class
+LEAST = 0.1  # of mu / I, below which the contrast is left out
+
+
+def negatives_wanted(guidance: Any, ipc: int) -> int:
+    """m for a guidance whose `contrast` is felt by its images, `ipc` of them where they couple; else 0."""
+    share = getattr(guidance, "contrast", 0.0) / (ipc if guidance.couples else 1)
+    return NEGATIVES if share >= LEAST else 0
 
 
 def pool_of(counts: Sequence[int], most: int) -> Pool:

@@ -34,11 +34,11 @@ from dap.forwards import equal_forwards, recut
 from dap.guidance.base import acts
 from dap.guidance.clusters import cluster_weights
 from dap.kept import Kept
-from dap.negatives import NEGATIVES, Pool, pool_of
+from dap.negatives import Pool, negatives_wanted, pool_of
 from dap.noise import balanced, balanced_parts, neighbours
 from dap.pooling import Pooling
 
-FORMAT = 3  # of the features: to raise with every change of noise, order, anchors or precision: no cache mixes two
+FORMAT = 4  # of the features: to raise with every change of noise, order, anchors or precision: no cache mixes two
 PART_BYTES = 10**9  # one class at one step: a larger one comes in parts, extracted again at every step
 KEPT_BYTES = 4 * 10**9  # anchors, and as much again of encoded classes: both are asked for again at the next step
 
@@ -107,7 +107,7 @@ class Reference:
             interval=guidance.interval,
             spacing=getattr(guidance, "reference_spacing", 0.0),
             ipc=ipc,
-            negative_rows=NEGATIVES if getattr(guidance, "contrast", 0) else 0,
+            negative_rows=negatives_wanted(guidance, ipc),
             rows=rows,
         )
 

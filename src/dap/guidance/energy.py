@@ -6,7 +6,7 @@ For I synthetic rows s_i, N real rows t_j, weights W [I, N] whose rows sum to 1,
 
 W_ij = 1/N is the class as a whole; over cluster i alone it is the clustered reference. The second term is 0 at I = 1.
 The third is the contrast to L real images u_l of other classes: that of the set as a whole, so it weighs most where a
-class has one image, which alone must say what the class is not.
+class has one image, which alone must say what the class is not, and is left out from mu/I < 0.1 on (`dap.negatives`).
 `power` p = 1 and `repulsion` lambda = 0 is the paper (DAP, eq. 7). lambda = 1 makes E, up to a constant, I/2 times the
 energy distance of the set to the class (p = 1; Szekely & Rizzo 2013) or I times the squared MMD of the kernel (p = 2;
 Gretton et al. 2012), both of the set as it is: 1/I, not the 1/(I-1) of an estimate of where such sets come from, which

@@ -56,7 +56,7 @@ class Representativeness:
     beyond      b of "auto": how far below the support points' energy, in units of their gain over chance
     reach       of "auto": the largest share of the denoising step's length
     repulsion   lambda, 0 or more
-    contrast    mu, 0 or more, below 1 unless "auto": the push away from real images of other classes (`dap.negatives`)
+    contrast    mu, 0 or more, below 1 unless "auto": the push away from other classes, mu/I an image (`dap.negatives`)
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
