@@ -140,12 +140,16 @@ def table(about: dict[str, Any]) -> str:
     lines = [
         f"# Photographs, {about['name']}: {setting['size']} px",
         "",
-        f"Measured on {places(about)}. Scripts: `benchmarks/photographs.py`,"
-        f" `photograph_tables.py`. `hard-small`, {judged} test images, one training a set, {setting['seeds']}"
-        " generation seeds: mean of the last accuracy in per cent ± standard error (mean of the best in brackets); then"
-        " `dap` minus the method, seed by seed.",
+        f"Measured on {places(about)}. Scripts: `benchmarks/photographs.py`, `photograph_tables.py`.",
         "",
     ]
+    if any(key.startswith("worth | ") for key in rows):
+        lines += [
+            f"`hard-small`, {judged} test images, one training a set, {setting['seeds']} generation seeds: mean of the last"
+            " accuracy in per cent ± standard error (mean of the best in brackets); then `dap` minus the method, seed by"
+            " seed.",
+            "",
+        ]
     for network in setting["networks"]:
         if any(key.startswith(f"worth | {network} | ") for key in rows):
             lines += accuracy(about, network)
