@@ -145,9 +145,9 @@ def table(about: dict[str, Any]) -> str:
     ]
     if any(key.startswith("worth | ") for key in rows):
         lines += [
-            f"`hard-small`, {judged} test images, one training a set, {setting['seeds']} generation seeds: mean of the last"
-            " accuracy in per cent ± standard error (mean of the best in brackets); then `dap` minus the method, seed by"
-            " seed.",
+            f"`hard-small`, {judged} test images, one training a set, {setting['seeds']} generation seeds: mean of the"
+            " last accuracy in per cent ± standard error (mean of the best in brackets); then `dap` minus the method,"
+            " seed by seed.",
             "",
         ]
     for network in setting["networks"]:
