@@ -128,9 +128,10 @@ class Energy:
         with torch.set_grad_enabled(graded):
             leaf = rows.detach().requires_grad_(graded)
             found = term(leaf)
-        if not found.requires_grad:
+            total = found.sum()
+        if not total.requires_grad:
             return found, torch.zeros_like(rows)
-        return found.detach(), torch.autograd.grad(found.sum(), leaf)[0]
+        return found.detach(), torch.autograd.grad(total, leaf)[0]
 
     def _pull(self, frame: _Frame, real: Tensor, weights: Tensor | None, rows: Tensor) -> Tensor:
         """Each row's sum of D^p to the real rows of a part [I], weighted. All rows are centred, here and below."""
