@@ -6,7 +6,7 @@ One pool serves all classes, so that it is extracted once for all of them and it
     K > m    one of each of m + 1 classes, evenly spread over the labels
 
 The contrast is that of a set as a whole, mu / I for each of I images. Below 0.1 it is left out: at IPC 10 and 20 it was
-worth nothing that could be measured and cost an eighth of the time (docs/guidance.md).
+worth nothing that could be measured and cost a tenth of the time (docs/guidance.md).
 """
 
 from __future__ import annotations
