@@ -34,6 +34,7 @@ from dap.data import Source, open_dataset
 from dap.distillation import open_job
 from dap.evaluation import evaluate
 from dap.guidance import PRESETS, Representativeness
+from dap.guidance.clusters import clusters_of
 from dap.guidance.energy import set_energy
 from dap.kernels import linear
 from dap.reference import Reference
@@ -105,7 +106,7 @@ class Started(Representativeness):
         """x_0 [B, C, H, W]."""
         rows = {}
         for label in {unit.label for unit in units}:
-            weights = reference.clusters(label)
+            weights = clusters_of(reference, label)
             assert weights is not None
             rows[label] = reference.latents(label)[weights.argmax(1)]
         return torch.stack([rows[unit.label][unit.index] for unit in units])

@@ -33,6 +33,8 @@ class Setting:
     choose_ipcs, choose_seeds  of the stage `choose`; the published method's gamma is chosen at IPC 10
     plenty      unguided images a class of the stage `generator`
     dtype       of the trainings that judge; compiled
+    few         methods that all networks judge; None: all. The first network judges every method
+    full        networks that are trained on all real images too, as the reference; None: all
     """
 
     recipe: str
@@ -46,6 +48,12 @@ class Setting:
     evaluations: int | None = None
     plenty: int = 1000
     dtype: str = "bf16"
+    few: tuple[str, ...] | None = None
+    full: tuple[str, ...] | None = None
+
+    def wanted(self, network: str, method: str) -> bool:
+        """Whether a network judges a method."""
+        return self.few is None or method in self.few or network == next(iter(self.networks))
 
 
 FULL = {"resnetap-10": 1.0, "resnet-18": 1.0}
@@ -61,6 +69,8 @@ SETTINGS = {
         evaluations=5,
         plenty=100,
         dtype="fp32",
+        few=("random", "kmeans", "unguided", "dap-paper", "dap"),
+        full=("convnet-3",),
     ),
     "imagenette16-cpu": Setting(
         recipe="train_imagenette16_cpu",

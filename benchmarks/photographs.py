@@ -180,10 +180,12 @@ class Bench:
         """Every set to every network, the first network first; then all real images."""
         for network in self.setting.networks:
             for name, what in self.all_sets():
-                if (key := f"worth | {network} | {name}") not in self.results:
+                wanted = self.setting.wanted(network, name.partition(" | ")[0])
+                if wanted and (key := f"worth | {network} | {name}") not in self.results:
                     self.results[key] = self.judged(what, network, self.test)
                     print(key, self.results[key], flush=True)
-            if (key := f"worth | {network} | full | all | 0") not in self.results:
+            wanted = self.setting.full is None or network in self.setting.full
+            if wanted and (key := f"worth | {network} | full | all | 0") not in self.results:
                 some = self.train.select(1, 0)
                 self.results[key] = self.judged(some, network, self.test, real=self.train, baselines=["full"])
 

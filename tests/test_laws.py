@@ -17,6 +17,7 @@ from dap.config import load_config
 from dap.distillation import open_job
 from dap.errors import SamplingError
 from dap.guidance import Representativeness, acts
+from dap.guidance.clusters import clusters_of
 from dap.kernels import KERNELS, SHIFT_INVARIANT, make_kernel
 from dap.sampling import Guided
 from dap.testing import check_backbone, check_guidance, save_tiny_dit, tiny_dit, tiny_latent_dit
@@ -209,7 +210,7 @@ def test_with_clusters_too_and_image_i_sees_cluster_i(
 ) -> None:
     b = bench(exact, steps=3, real=8, micro_batch=2)
     guidance = Representativeness(gamma=1.0, power=power, repulsion=repulsion, reference="cluster", tap="block.1")
-    given = b.reference(ipc=3).clusters(1)
+    given = clusters_of(b.reference(ipc=3), 1)
     seen = [row.nonzero().flatten().tolist() for row in given]
     assert sorted(itertools.chain(*seen)) == list(range(8))
     assert min(map(len, seen)) > 1

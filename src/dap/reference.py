@@ -32,10 +32,9 @@ from dap.bank import Bank
 from dap.data import Source
 from dap.forwards import equal_forwards, recut
 from dap.guidance.base import acts
-from dap.guidance.clusters import cluster_weights
 from dap.kept import Kept
 from dap.negatives import Pool, negatives_wanted, pool_of
-from dap.noise import balanced, balanced_parts, neighbours
+from dap.noise import balanced, balanced_parts
 from dap.pooling import Pooling
 
 FORMAT = 4  # of the features: to raise with every change of noise, order, anchors or precision: no cache mixes two
@@ -236,16 +235,6 @@ class Reference:
             x_0 = torch.cat([self.backbone.encode(part.float() / 255) for part in images])
             self._latents.put((label, 0), x_0)
         return x_0
-
-    def clusters(self, label: int) -> Tensor | None:
-        """W [ipc, N] of `cluster_weights`: the class's real images divided among its synthetic ones, pairs together.
-
-        None for a class of fewer images than synthetic ones: they all see all of them.
-        """
-        x_0 = self.latents(label)
-        if len(x_0) < self.ipc:
-            return None
-        return cluster_weights(x_0, self.ipc, partner=neighbours(x_0.flatten(1)))
 
     def noise(self, label: int, x_0: Tensor) -> Tensor:
         """Balanced noise [N, C, H, W] of a class's rows, the same at every step."""

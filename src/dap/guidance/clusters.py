@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dap.errors import ConfigError
+from dap.noise import neighbours
+
+if TYPE_CHECKING:
+    from dap.reference import Reference
+
+
+def clusters_of(reference: Reference, label: int) -> Tensor | None:
+    """W [ipc, N] of `cluster_weights`: the class's real images divided among its synthetic ones, pairs together.
+
+    None for a class of fewer images than synthetic ones: they all see all of them.
+    """
+    x_0 = reference.latents(label)
+    if len(x_0) < reference.ipc:
+        return None
+    return cluster_weights(x_0, reference.ipc, partner=neighbours(x_0.flatten(1)))
 
 
 def cluster_weights(rows: Tensor, count: int, seed: int = 0, partner: Tensor | None = None) -> Tensor:
@@ -15,7 +31,7 @@ def cluster_weights(rows: Tensor, count: int, seed: int = 0, partner: Tensor | N
 
     rows     [N, F]; k-means (Lloyd, k-means++ seeds, the best of 4). No cluster is empty: one that duplicates leave
              empty takes the image farthest from its centre among the clusters that can spare one.
-    partner  [N] of `dap.reference.neighbours`: pairs stay together, where there are enough of them, so that the noise
+    partner  [N] of `dap.noise.neighbours`: pairs stay together, where there are enough of them, so that the noise
              of a pair cancels within its cluster
 
     Raises: ConfigError when there are fewer images than clusters.

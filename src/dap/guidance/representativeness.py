@@ -32,6 +32,7 @@ from dap.backbones.base import Backbone
 from dap.config import require
 from dap.errors import BackboneError, unknown
 from dap.guidance.base import Shift
+from dap.guidance.clusters import clusters_of
 from dap.guidance.energy import Energy
 from dap.guidance.taps import best_tap
 from dap.kernels import TINY, check_kernel_name
@@ -180,7 +181,7 @@ class Representativeness:
             slope, gap = torch.zeros_like(rows), rows.new_zeros(len(rows))
             for label, where in rows_of_classes(step):
                 if self.reference == "cluster" and label not in weights:
-                    weights[label] = reference.clusters(label)
+                    weights[label] = clusters_of(reference, label)
                 chosen = [step.units[row].index for row in where]
                 shares = weights.get(label)
                 w = None if shares is None else shares[chosen]
