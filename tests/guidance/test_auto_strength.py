@@ -35,7 +35,7 @@ def test_the_gap_is_the_energy_above_its_goal(beyond: float) -> None:
     guidance = Representativeness(strength="auto", repulsion=1.0, beyond=beyond)
     energy = Energy(repulsion=1.0)
     now, best = (energy.slope([x], [t]).energies[0].sum() for x in (s, t[:3]))
-    chance = energy.expected(t, 3)
+    chance = energy.yardsticks(t, 3)[0]
     _, gap = guidance.pull(s, [t])
     torch.testing.assert_close(gap, (now - (chance - (1 + beyond) * (chance - best))).expand(3), rtol=1e-4, atol=1e-4)
 
@@ -69,8 +69,8 @@ def test_support_points_worse_than_chance_ask_for_chance() -> None:
     guidance, energy = Representativeness(strength="auto", beyond=3.0), Energy()
     s = torch.tensor([[5.0]])
     _, gap = guidance.pull(s, [t])
-    assert float(energy.slope([t[:1]], [t]).energies[0]) > float(energy.expected(t, 1))
-    torch.testing.assert_close(gap, energy.slope([s], [t]).energies[0] - energy.expected(t, 1))
+    assert float(energy.slope([t[:1]], [t]).energies[0]) > float(energy.yardsticks(t, 1)[0])
+    torch.testing.assert_close(gap, energy.slope([s], [t]).energies[0] - energy.yardsticks(t, 1)[0])
 
 
 def test_images_that_do_not_couple_have_each_its_own_gap() -> None:

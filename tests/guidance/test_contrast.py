@@ -54,7 +54,7 @@ def test_chance_and_support_points_are_judged_by_the_same_energy(clustered: bool
     weights = torch.tensor([[1 / 3] * 3 + [0] * 3, [0] * 3 + [1 / 3] * 3], dtype=torch.float64) if clustered else None
     energy = Energy(repulsion=1.0)
     far = torch.cdist(t, u).mean(1)
-    moved = energy.expected(t, count, weights) - replace(energy, contrast=0.5).expected(t, count, weights, u)
+    moved = energy.yardsticks(t, count, weights)[0] - replace(energy, contrast=0.5).yardsticks(t, count, weights, u)[0]
     torch.testing.assert_close(moved, 0.5 * far.mean(), rtol=1e-6, atol=1e-6)
 
 
@@ -67,7 +67,7 @@ def test_the_gap_to_the_goal_knows_the_contrast(repulsion: float) -> None:
     slope, gap = guidance.pull(s, [t], None, u)
     for k, part in enumerate(sets):
         now, best = (energy.slope([x], [t], negatives=u).energies[0].sum() for x in (part, t[: len(part)]))
-        chance = energy.expected(t, len(part), negatives=u)
+        chance = energy.yardsticks(t, len(part), negatives=u)[0]
         goal = chance - 3 * (chance - best).clamp_min(0)
         torch.testing.assert_close(gap[k], now - goal, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(slope[: len(sets[0])], energy.slope([sets[0]], [t], negatives=u).slopes[0])
@@ -80,7 +80,7 @@ def test_with_clusters_the_gap_is_that_of_the_energy_now_over_that_of_the_goal()
     energy = Energy(**options)
     _, gap = Representativeness(strength="auto", reference="cluster", beyond=2.0, **options).pull(s, [t], weights, u)
     now, best = (energy.slope([x], [t], weights, u).energies[0].sum() for x in (s, t[[0, 3]]))
-    chance = energy.expected(t, 2, weights, u)
+    chance = energy.yardsticks(t, 2, weights, u)[0]
     torch.testing.assert_close(gap[0], now - (chance - 3 * (chance - best).clamp_min(0)), rtol=1e-3, atol=1e-3)
 
 
@@ -91,7 +91,7 @@ def test_a_class_of_fewer_images_than_synthetic_ones_has_a_goal_of_as_many() -> 
     energy = Energy(**options)
     _, gap = Representativeness(strength="auto", reference="cluster", beyond=2.0, **options).pull(s, [t], None, u)
     now, best = (energy.slope([x], [t], negatives=u).energies[0].sum() for x in (s, t.repeat(3, 1)))
-    chance = energy.expected(t, 6, negatives=u)
+    chance = energy.yardsticks(t, 6, negatives=u)[0]
     torch.testing.assert_close(gap[0], now - (chance - 3 * (chance - best).clamp_min(0)), rtol=1e-3, atol=1e-3)
 
 

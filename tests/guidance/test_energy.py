@@ -56,7 +56,7 @@ def test_expected_is_the_average_over_all_sets_of_real_rows(repulsion: float, co
     sets = torch.combinations(torch.arange(7), count).view(-1, count).tolist()
     average = torch.stack([energy.slope([t[chosen]], [t]).energies[0].sum() for chosen in sets]).mean()
     apart = torch.cdist(t, t).sum() / 42
-    torch.testing.assert_close(energy.expected(t, count), average + count * apart / 7, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(energy.yardsticks(t, count)[0], average + count * apart / 7, rtol=1e-6, atol=1e-6)
 
 
 def test_expected_with_weights_draws_each_row_from_its_own_cluster() -> None:
@@ -65,9 +65,11 @@ def test_expected_with_weights_draws_each_row_from_its_own_cluster() -> None:
     d = torch.cdist(t, t)
     pull = d[:3, :3].sum() / 6 + d[3:, 3:].sum() / 12
     push = d[:3, 3:].mean()  # each of the two sees the other: half of it twice
-    torch.testing.assert_close(Energy(repulsion=1.0).expected(t, 2, weights), pull - push / 2, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        Energy(repulsion=1.0).yardsticks(t, 2, weights)[0], pull - push / 2, rtol=1e-6, atol=1e-6
+    )
     alike = torch.full((2, 7), 1 / 7, dtype=torch.float64)
-    without, given = Energy().expected(t, 2), Energy().expected(t, 2, alike)
+    without, given = Energy().yardsticks(t, 2)[0], Energy().yardsticks(t, 2, alike)[0]
     torch.testing.assert_close(given, without, rtol=1e-6, atol=1e-6)
 
 
@@ -79,7 +81,7 @@ def test_expected_with_many_clusters_is_estimated_from_all_of_them(count: int, e
     for i in range(count):
         weights[i, i * each : (i + 1) * each] = 1 / each
     apart = torch.cdist(t, t).sum() / (len(t) * (len(t) - 1))
-    alike = Energy(repulsion=1.0).expected(t, count, weights)
+    alike = Energy(repulsion=1.0).yardsticks(t, count, weights)[0]
     by_hand = count * apart - 0.5 * (count - 1) * apart  # rows of one distribution, whatever the cluster
     assert float(alike) == pytest.approx(float(by_hand), rel=0.05)
 
@@ -87,10 +89,19 @@ def test_expected_with_many_clusters_is_estimated_from_all_of_them(count: int, e
 def test_a_cluster_that_the_first_part_lacks_is_judged_by_all_of_it() -> None:
     t = rows(6, 2)
     weights = torch.tensor([[0.5, 0.5, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], dtype=torch.float64)
-    assert torch.isfinite(Energy(repulsion=1.0).expected(t[:3], 2, weights))
+    assert torch.isfinite(Energy(repulsion=1.0).yardsticks(t[:3], 2, weights)[0])
 
 
 def test_one_real_image_alone_gives_numbers() -> None:
     t = rows(1)
-    assert float(Energy(repulsion=1.0).expected(t, 3)) == 0
+    assert float(Energy(repulsion=1.0).yardsticks(t, 3)[0]) == 0
     assert torch.isfinite(Energy(repulsion=1.0).slope([rows(3, 1)], [t]).slopes[0]).all()
+
+
+def test_support_points_are_as_many_as_the_set_has_images_however_many_these_are() -> None:
+    """Of 300, the energy to the first 300 rows: an average over pairs may be estimated from fewer, a set may not."""
+    t = rows(300, 2)
+    energy = Energy(repulsion=1.0)
+    chance, best = energy.yardsticks(t, 300)
+    torch.testing.assert_close(best, energy.slope([t], [t]).energies[0].sum(), rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(chance - best, torch.cdist(t, t).sum() / 299 / 300, rtol=1e-6, atol=1e-4)

@@ -13,6 +13,8 @@ from dap.errors import DataError
 
 T = TypeVar("T")
 
+PART = 16  # keys at a time: to hand a small image over costs more than to decode it
+
 
 def inspect(read_bytes: Callable[[int, str], bytes], mode: str, label: int, key: str) -> tuple[bytes, str]:
     """(digest of one file, the reason why it cannot be decoded or "")."""
@@ -31,8 +33,10 @@ def each(work: Callable[[str], T], keys: Sequence[str]) -> Iterator[T]:
         yield from map(work, keys)
         return
     pool = ThreadPoolExecutor(workers)
+    parts = [keys[start : start + PART] for start in range(0, len(keys), PART)]
     try:
-        yield from pool.map(work, keys)
+        for done in pool.map(lambda part: [work(key) for key in part], parts):
+            yield from done
     finally:
         pool.shutdown(cancel_futures=True)  # an error in the first image must not wait for the last
 

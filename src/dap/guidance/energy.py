@@ -41,7 +41,7 @@ def set_energy(synthetic: Tensor, real: Tensor, kernel: Kernel, *, repulsion: fl
 
 @dataclass(frozen=True)
 class Slopes:
-    """Of each set: its rows' shares of E [I], which add up to it, and dE/ds [I, F]; zeros of a set only judged."""
+    """Of each set: its rows' shares of E [I], which add up to it, and dE/ds [I, F]."""
 
     energies: tuple[Tensor, ...]
     slopes: tuple[Tensor, ...]
@@ -63,22 +63,19 @@ class Energy:
         parts: Iterable[Tensor],
         weights: Tensor | None = None,
         negatives: Tensor | None = None,
-        judged: int = 0,
     ) -> Slopes:
         """Energies and gradients of several sets [I, F] to the same real rows, which come in parts [n, F], float32.
 
         weights    [I, N] of sets of I rows; None: all real rows weigh alike. Sets do not see each other.
         negatives  [L, F], the u_l of the contrast; None: no such term
-        judged     of the last so many sets only the energy is wanted
         """
-        graded = len(sets) - judged
         pulls, slopes, seen, frame = [torch.zeros(0)] * len(sets), [torch.zeros_like(s) for s in sets], 0, None
         for part in parts:
             frame = frame or self._frame(part)
             here = None if weights is None else weights[:, seen : seen + len(part)].to(part)
             real = part - frame.centre
             for k, rows in enumerate(sets):
-                pull, slope = self._sloped(partial(self._pull, frame, real, here), rows - frame.centre, k < graded)
+                pull, slope = self._sloped(partial(self._pull, frame, real, here), rows - frame.centre)
                 pulls[k], slopes[k] = pulls[k] + pull if seen else pull, slopes[k] + slope
             seen += len(part)
         if frame is None:
@@ -86,34 +83,44 @@ class Energy:
         share = seen if weights is None else 1
         far = None if negatives is None or not self.contrast else negatives - frame.centre
         push_of = partial(self._push, frame, far)
-        pushes = [self._sloped(push_of, rows - frame.centre, k < graded) for k, rows in enumerate(sets)]
+        pushes = [self._sloped(push_of, rows - frame.centre) for rows in sets]
         return Slopes(
             tuple(pull / share - push for pull, (push, _) in zip(pulls, pushes, strict=True)),
             tuple(slope / share - push for slope, (_, push) in zip(slopes, pushes, strict=True)),
         )
 
     @torch.no_grad()
-    def expected(
+    def yardsticks(
         self, real: Tensor, count: int, weights: Tensor | None = None, negatives: Tensor | None = None
-    ) -> Tensor:
-        """E of `count` different rows drawn at random from the real ones [N, F] (row i by W_i), on average.
+    ) -> tuple[Tensor, Tensor]:
+        """E_r and E_s, of sets of `count` real rows [N, F]: at random, on average, and the support points.
 
+        At random: different rows, row i by W_i. Support points come first: the first rows, or of each cluster the first
+        (of fewer rows than `count` all, again and again).
         Estimated from the first 256 rows; with weights from as many shared out among the clusters, at least two each.
         """
-        real, weights = _sampled(real, weights)
+        real, weights = _sampled(real, count, weights)
         frame = self._frame(real)
         real = real - frame.centre
         apart = self._apart(frame.kernel, real, real)
         far = self._away(frame, real, None if negatives is None else negatives - frame.centre)
+        others = apart - torch.diag(apart.diagonal())  # rounding: D(t, t) is hardly ever 0
         if weights is None:
-            typical = (apart.sum() - apart.diagonal().sum()) / max(1, len(real) * (len(real) - 1))
-            return count * typical * (1 - self.repulsion / 2 * (count - 1) / count) - far.mean()
-        w = weights.to(real)
-        w = w / w.sum(1, keepdim=True)
-        pairs = w @ (apart - torch.diag(apart.diagonal())) @ w.T
-        pull = pairs.diagonal() / (1 - w.square().sum(1)).clamp_min(1e-12)  # two different rows of a cluster
-        push = (pairs.sum() - pairs.diagonal().sum()) / count
-        return pull.sum() - self.repulsion / 2 * push - (w @ far).mean()
+            typical = others.sum() / max(1, len(real) * (len(real) - 1))
+            chance = count * typical * (1 - self.repulsion / 2 * (count - 1) / count) - far.mean()
+            chosen = torch.arange(count, device=real.device) % len(real)
+            pull = others[chosen].mean(1)
+        else:
+            w = weights.to(real)
+            w = w / w.sum(1, keepdim=True)
+            pairs = w @ others @ w.T
+            inside = pairs.diagonal() / (1 - w.square().sum(1)).clamp_min(1e-12)  # two different rows of a cluster
+            push = (pairs.sum() - pairs.diagonal().sum()) / count
+            chance = inside.sum() - self.repulsion / 2 * push - (w @ far).mean()
+            chosen = w.argmax(1)
+            pull = (others[chosen] * w).sum(1)
+        among = others[chosen][:, chosen].sum() / count
+        return chance, pull.sum() - self.repulsion / 2 * among - far[chosen].mean()
 
     def _frame(self, part: Tensor) -> _Frame:
         # Squared norms of 1e5 drown a distance of 1e-1, so distances are taken from a point near the rows.
@@ -123,10 +130,10 @@ class Energy:
     def _apart(self, kernel: Kernel, a: Tensor, b: Tensor) -> Tensor:
         return squared_distance(kernel, a, b) if self.power == 2 else distance(kernel, a, b)
 
-    def _sloped(self, term: Callable[[Tensor], Tensor], rows: Tensor, graded: bool) -> tuple[Tensor, Tensor]:
-        """A term of each row [I], and the gradient of their sum; zeros where it is not wanted, or there is no term."""
-        with torch.set_grad_enabled(graded):
-            leaf = rows.detach().requires_grad_(graded)
+    def _sloped(self, term: Callable[[Tensor], Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        """A term of each row [I], and the gradient of their sum; zeros where there is no such term."""
+        with torch.enable_grad():  # also when the caller has switched it off
+            leaf = rows.detach().requires_grad_()
             found = term(leaf)
             total = found.sum()
         if not total.requires_grad:
@@ -166,10 +173,12 @@ class _Frame:
 SAMPLED = 256  # rows from which an average over pairs is estimated
 
 
-def _sampled(real: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _sampled(real: Tensor, count: int, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The rows [N, F] that an average is estimated from, and their weights; a cluster with none of them sees all."""
     if weights is None:
-        return real[:SAMPLED], None
+        return real[: max(SAMPLED, count)], None
+    if len(real) == weights.shape[1] <= SAMPLED:
+        return real, weights
     member = weights[:, : len(real)] > 0
     kept = (member & (member.cumsum(1) <= max(2, SAMPLED // len(member)))).any(0)
     weights = weights[:, : len(real)][:, kept]

@@ -80,7 +80,7 @@ class Representativeness:
     interval: tuple[float, float] = (0.0, 1.0)
     reference: str = "class"
     reference_size: int | str | None = None
-    reference_spacing: float = 0.12
+    reference_spacing: float = 0.14
 
     def __post_init__(self) -> None:
         check_kernel_name(self.kernel)
@@ -213,14 +213,11 @@ class Representativeness:
         parts = iter(parts)
         first = next(parts)
         count = len(sets[0])
-        places = torch.arange(count) % len(first) if weights is None else weights[:, : len(first)].argmax(1)
-        support = first[places.to(first.device)]
-        found = self.energy.slope([*sets, support], itertools.chain([first], parts), weights, negatives, judged=1)
-        chance = self.energy.expected(first, count, weights, negatives) / count  # an image's share
-        best = found.energies[-1].mean().clamp_max(chance)
-        goal = chance - (1 + self.beyond) * (chance - best)
-        gaps = [(energy - goal).sum().expand(len(energy)) for energy in found.energies[:-1]]
-        return torch.cat(found.slopes[:-1]), torch.cat(gaps)
+        found = self.energy.slope(sets, itertools.chain([first], parts), weights, negatives)
+        chance, best = (energy / count for energy in self.energy.yardsticks(first, count, weights, negatives))
+        goal = chance - (1 + self.beyond) * (chance - best.clamp_max(chance))  # an image's share
+        gaps = [(energy - goal).sum().expand(len(energy)) for energy in found.energies]
+        return torch.cat(found.slopes), torch.cat(gaps)
 
     def scaled(self, g_t: Tensor, gap: Tensor, step: Step) -> Tensor:
         """The shift [B, C, H, W] along g_t, by gamma, by `strength`, or by Polyak's step from the gap [B]."""
