@@ -122,7 +122,7 @@ def variants(
                 lambda c=order[:size], n=noise: clustered(probe, c, n, truth),
             )  # type: ignore[return-value]
     x_0 = latents[order[:96]]
-    for spacing in (0, 0.06, 0.09, 0.12, 0.15, 0.2, 0.3):
+    for spacing in (0, 0.06, 0.09, 0.12, 0.14, 0.2, 0.3):
         kept = Reference(
             probe.job.backbone,
             replace(reference.source, keys=keys_in(reference, probe.label, order[:96])),

@@ -90,10 +90,10 @@ def test_anchors_enclose_every_guided_step_and_are_nowhere_too_far_apart(
         assert {inside[0], inside[-1]} <= set(reference.anchor_steps)
 
 
-def test_the_preset_computes_six_noise_levels_of_fifty_steps(bench: Any) -> None:
+def test_the_preset_computes_five_noise_levels_of_fifty_steps(bench: Any) -> None:
     preset = load_guidance(GuidanceConfig(name="dap"))
     reference = bench(steps=50).reference(spacing=preset.reference_spacing, interval=preset.interval)
-    assert [reference.chain.timesteps[i] for i in reference.anchor_steps] == [480, 340, 220, 140, 60, 20]
+    assert [reference.chain.timesteps[i] for i in reference.anchor_steps] == [480, 300, 180, 80, 20]
 
 
 def test_at_an_anchor_features_are_exact_and_in_between_on_the_line(bench: Any) -> None:
