@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 
 demo: $(VENV)/.installed
 	$(BIN)/dap demo
+	@echo "before dap can be typed: source $(BIN)/activate"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -185,6 +185,17 @@ def test_too_large_is_refused_with_the_size_and_what_each_way_out_costs(tmp_path
         Bank(tmp_path / "deep" / "er", IDENTITY, CLASSES).check_room({(0, 0): (10**9, 10**9)})
 
 
+def test_where_nothing_can_be_written_is_told_early_and_what_is_all_there_may_be_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bank(tmp_path)
+    one.put(0, 0, rows())
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    one.check_room({(0, 0): (6, 10)})
+    with pytest.raises(StoreError, match=r"cannot use .* choose another --reference-cache"):
+        one.check_room({(0, 1): (6, 10)})
+
+
 def test_a_directory_that_cannot_be_made_is_one_line_with_the_option_to_change(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot use .* choose another --reference-cache"):

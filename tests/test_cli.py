@@ -333,6 +333,23 @@ def test_a_cache_where_nothing_may_be_written_says_which_option_to_change(model:
     assert "choose another --reference-cache" in done.stderr
 
 
+def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp_path: Path) -> None:
+    for name, count in (("0", 3), ("1", 1), ("2", 1)):
+        (tmp_path / "few" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (8, 8), 50 * i).save(tmp_path / "few" / name / f"{i}.png")
+    words = ["distill", tmp_path / "few", "--backbone", model, "--ipc", 2, "--set", "sampling.steps=2"]
+    done = dap(*words, "--out", tmp_path / "d", "--set", "guidance.tap=auto")
+    assert done.returncode == 0, done.stderr
+    assert "more images than there are real ones: class '1' has 1 (and 1 other), --ipc asks for 2" in done.stderr
+    assert "tap auto: block." in done.stderr
+    assert "--test TEST" in done.stderr
+    paper = dap(*words, "--out", tmp_path / "p", "--guidance", "dap-paper", "--dry-run")
+    assert "gamma = 1, the paper's for DiT-XL/2" in paper.stderr
+    named = dap(*words, "--out", tmp_path / "p", "--guidance", "dap-paper", "--dry-run", "--set", "guidance.gamma=0.2")
+    assert "DiT-XL/2" not in named.stderr
+
+
 def test_a_dry_run_of_one_class_counts_that_class(model: str, tmp_path: Path) -> None:
     done = distil(model, tmp_path / "d", "--dry-run", "--json", "--only", "3", "--set", "run.chunk=2")
     assert json.loads(done.stdout)["real_rows"] == 1 * (8 + 10 * 8)

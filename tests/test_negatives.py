@@ -113,6 +113,16 @@ def test_a_set_too_large_to_feel_it_is_the_set_without_contrast_bit_for_bit(benc
     assert not torch.equal(made(0.8, 2), made(0.0, 2))
 
 
+def test_and_its_record_says_so(tmp_path: Path) -> None:
+    def digest(ipc: int, **options: Any) -> str:
+        config = load_config(data={"source": "digits:train"}, guidance={"name": "dap", **options}, run={"ipc": ipc})
+        found: str = open_job(config, tmp_path / "never").record["digest"]
+        return found
+
+    assert digest(9) == digest(9, contrast=0.0)
+    assert digest(8) != digest(8, contrast=0.0)
+
+
 def test_the_preset_asks_for_negatives_and_the_paper_does_not(bench: Any) -> None:
     b = bench()
     for name, wanted in (("dap", NEGATIVES), ("dap-paper", 0)):

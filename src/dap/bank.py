@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -103,7 +104,12 @@ class Bank:
 
         needed = self.missing_bytes(wanted)
         parent = next(p for p in (self.path, *self.path.parents) if p.exists())
-        free = disk_usage(parent).free
+        space = disk_usage(parent)
+        if needed and (space.total == 0 or not os.access(parent, os.W_OK | os.X_OK)):
+            raise StoreError(
+                f"cannot use {parent} (nothing can be written): allow it, or choose another --reference-cache"
+            )
+        free = space.free
         if needed > free:
             raise StoreError(
                 f"the reference cache needs {needed / 1e9:.1f} GB below {parent}, where {free / 1e9:.1f} GB are free; "

@@ -72,7 +72,7 @@ def train(
     start: Annotated[str | None, typer.Option("--from", help="A DiT pipeline to go on from")] = None,
     vae: Annotated[str | None, typer.Option(help="Directory of a VAE: train in its latent space")] = None,
     size: Annotated[int | None, typer.Option(help="Side of the training images in pixels")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps  [default: 10000]")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights as fp16")] = False,
     split: Split = None,

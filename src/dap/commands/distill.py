@@ -19,7 +19,7 @@ from dap.errors import ConfigError, StoreError
 from dap.guidance import load_guidance
 from dap.memory import enough_memory
 from dap.store import Store
-from dap.terminal import Talk, duration, saving
+from dap.terminal import Talk, counted, duration, saving
 from dap.trace import check_trace, trace
 from dap.types import Chunk
 
@@ -79,8 +79,9 @@ def _run_one(
     if job.source.skipped:
         names = ", ".join(key for key, _ in job.source.skipped[:5])
         talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")
-    if (line := cache_line(job)) and not dry_run:
-        talk.say(line)
+    for line in [*remarks(job), *([] if dry_run else [cache_line(job)])]:
+        if line:
+            talk.say(line)
     chunks = job.chunks
     if only:
         chosen = [job.chunks_with(text) for text in only]
@@ -100,6 +101,25 @@ def _run_one(
     if not made:
         return record, f"{out}: {'nothing was missing' if only else 'complete already'}, {images}, digest {digest}"
     return record, f"{out}: {images} in {duration(record['seconds'])}, digest {digest}"
+
+
+def remarks(job: Job) -> list[str]:
+    """What a user may not expect of this distillation, a line each."""
+    guidance, ipc, out = job.config.guidance, job.config.run.ipc, []
+    counts = zip(job.record["real_images"]["counts"], job.source.class_names, strict=True)
+    few = [(count, name) for count, name in counts if count < ipc]
+    if few:
+        count, name = min(few)
+        more = f" (and {counted(len(few) - 1, 'other')})" if len(few) > 1 else ""
+        out.append(f"more images than there are real ones: class {name!r} has {count}{more}, --ipc asks for {ipc}")
+    if guidance.name == "dap-paper" and not {"gamma", "strength"} & guidance.options.keys():
+        out.append(
+            "dap-paper moves images by gamma = 1, the paper's for DiT-XL/2 at 256 px; every other backbone wants its "
+            "own: the digits --set guidance.gamma=0.2 at one image a class, 0.02 at ten"
+        )
+    if guidance.options.get("tap") == "auto" and job.guidance is not None:
+        out.append(f"tap auto: {job.guidance.tap}")
+    return out
 
 
 def render(job: Job, chunks: tuple[Chunk, ...], talk: Talk) -> bool:

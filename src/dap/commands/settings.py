@@ -55,5 +55,9 @@ def _keys_like(key: str, command: str) -> list[str]:
 
 
 def likely_test(data: str) -> str:
-    """The likely test data of a training source, for the printed next command."""
-    return f"{data[:-5]}test" if data.endswith("train") else f"{data}:test"
+    """The likely test data of a training source, for the printed next command; TEST where a folder has none."""
+    stem = data[:-5] if data.endswith("train") else f"{data}:"
+    folder = Path(stem[:-1]).expanduser()
+    splits = ("test", "val", "validation")
+    there = [split for split in splits if not folder.is_dir() or any(folder.glob(f"{split}*"))]
+    return f"{stem}{there[0]}" if there else "TEST"

@@ -95,20 +95,20 @@ class Representativeness:
             auto or not isinstance(self.strength, str),
             f"guidance.strength is {self.strength!r}; use a number such as 0.3, or auto",
         )
+        self._check_numbers()
         require(auto or self.scale >= 0, f"guidance gamma or strength is {self.scale}; use 0 (off) or more")
         require(self.pool in ("flatten", "mean"), f"guidance.pool is {self.pool!r}; use 'flatten' or 'mean'")
         require(self.beyond >= 0, f"guidance.beyond is {self.beyond}; use 0 (as good as support points) or more")
         require(self.reach > 0, f"guidance.reach is {self.reach}; use a number above 0")
         require(
             self.repulsion >= 0,
-            f"guidance.repulsion is {self.repulsion}; use 0 (the paper) to 1 (energy distance)",
+            f"guidance.repulsion is {self.repulsion}; use 0 (the paper) or more, 1 for the energy distance",
         )
         bounded = 0 <= self.contrast < 1 or (auto and self.contrast >= 1)  # from 1 on, only a goal ends the push
         require(bounded, f"guidance.contrast is {self.contrast}; use 0 (off) to less than 1, or strength=auto")
         require(self.power in (1, 2), f"guidance.power is {self.power}; use 1 or 2")
         known = ("class", "cluster")
         require(self.reference in known, f"guidance.reference is {self.reference!r}; use 'class' or 'cluster'")
-        self._check_numbers()
 
     def _check_numbers(self) -> None:
         for name in ("gamma", "strength", "beyond", "reach", "repulsion", "contrast", "bandwidth"):
@@ -167,8 +167,9 @@ class Representativeness:
         return replace(self, tap=tap)
 
     def decided(self, reference: Reference) -> Representativeness:
-        """With the tap that the real images speak for, where it was left to them."""
-        return replace(self, tap=best_tap(reference, self.interval)) if self.tap == "auto" else self
+        """With the tap that the real images speak for, where it was left to them; no contrast where none is felt."""
+        tap = best_tap(reference, self.interval) if self.tap == "auto" else self.tap
+        return replace(self, tap=tap, contrast=self.contrast if reference.negative_pool else 0.0)
 
     def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
         """The shift of a step; `reference` gives the real features of each class at the step's noise level."""

@@ -69,8 +69,8 @@ def _title(view: SetView) -> str:
 def _facts(view: SetView) -> list[tuple[str, str]]:
     guidance = view.table("guidance")
     preset = str(guidance.get("preset", "?"))
-    named = ("strength", "gamma", "repulsion")
-    options = ", ".join(f"{key} {_said(guidance[key])}" for key in named if guidance.get(key) is not None)
+    named = ("strength", "gamma", "repulsion", "contrast", "reference", "tap")
+    options = ", ".join(f"{key} {_said(guidance[key])}" for key in named if guidance.get(key) not in (None, 0))
     return [
         ("Distilled from", str(view.table("data").get("source", "?"))),
         ("Classes", str(len(view.store.class_names))),
