@@ -42,7 +42,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(line: str) -> None:
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     assert words[0] == "dap"
     result = CliRunner().invoke(app, [*words[1:], *shlex.split(SHORTER.get(words[1], ""))])
     assert result.exit_code == 0, f"{line}\n{result.output}"

@@ -75,4 +75,4 @@ def test_the_class_label_is_not_shown(bench: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_a_named_tap_stays(bench: Any) -> None:
     guidance = Representativeness(strength=0.1, tap="block.1")
-    assert guidance.decided(bench().reference()) is guidance
+    assert guidance.decided(bench().reference()) == guidance
