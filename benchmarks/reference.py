@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dap.config import load_config
 from dap.distillation import Job, open_job
-from dap.guidance import Representativeness
+from dap.guidance import PRESETS, Representativeness
 from dap.guidance.clusters import cluster_weights
 from dap.negatives import NEGATIVES, pool_of
 from dap.noise import neighbours
@@ -68,7 +68,7 @@ class Probe:
     ) -> Tensor:
         """g_t [I, C H W] for these real rows; with the weights [I, N] of clusters; negatives weigh as at IPC 1."""
         pooling, energy = pooling or Pooling(), self.guidance.energy
-        energy = replace(energy, contrast=energy.contrast * len(self.features))
+        energy = replace(energy, contrast=PRESETS["dap"]["contrast"] * len(self.features))
         slope = energy.slope([pooling.rows(self.features.detach())], [real], weights, negatives).slopes[0]
         back = pooling.back(slope, self.features)
         return torch.autograd.grad(self.features, self.x, back, retain_graph=True)[0].flatten(1)
