@@ -249,3 +249,23 @@ def test_judging_without_test_data(plain: Path, real: Path) -> None:
     record = json.loads(done.stdout)
     assert (record["test"]["part"], record["test"]["images"]) == ("validation", 9)
     assert record["results"][1]["counts"] == [9, 9, 9]
+
+
+def test_a_set_behind_random_real_images_is_named_for_each_network_that_finds_it_so() -> None:
+    from dap.commands.results import behind_random
+
+    def row(name: str, network: str, mean: float, source: str | None = None, ipc: int = 10) -> dict[str, Any]:
+        return {"set": name, "network": network, "ipc": ipc, "source": source, "last": {"mean": mean}}
+
+    rows = [
+        row("noise", "convnet-3", 0.3),
+        row("noise", "resnet-18", 0.5),
+        row("random", "convnet-3", 0.4),  # a user's own set of that name
+        row("random", "convnet-3", 0.45, "photos:train"),
+        row("random", "resnet-18", 0.45, "photos:train"),
+        row("random", "convnet-3", 0.9, "photos:train", ipc=50),
+        row("herding", "convnet-3", 0.1, "photos:train"),
+    ]
+    said = behind_random(rows)
+    assert [line.partition(" is worth")[0] for line in said] == ["noise", "random"]
+    assert "less to convnet-3 than as many random real images (30.0 against 45.0 %)" in said[0]

@@ -43,6 +43,7 @@ def remarks(result: Mapping[str, Any], scores: bool = False) -> list[str]:
             "no cache could be written: trainings of baselines and plain folders are not kept; name one: --cache DIR"
         )
     lines += dict.fromkeys(f"{row['set']}: {note}" for row in result["results"] for note in row["notes"])
+    lines += behind_random(result["results"])
     lines += dict.fromkeys(
         f"LRS and ARS of {row['set']}: missing are {', '.join(row['missing'])}"
         + (f"; {row['remedy']}" if row["remedy"] else "")
@@ -56,6 +57,21 @@ def remarks(result: Mapping[str, Any], scores: bool = False) -> list[str]:
             " --set evaluation.evaluations=10 gives the same last accuracy sooner (and a best of 10)"
         )
     return lines
+
+
+def behind_random(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each set that a network learns less from than from as many random real images."""
+    random = {(row["network"], row["ipc"]): row for row in rows if row["source"] is not None and row["set"] == "random"}
+    out = []
+    for row in rows:
+        real = random.get((row["network"], row["ipc"]))
+        if real is not None and row["source"] is None and row["last"]["mean"] < real["last"]["mean"]:
+            worth, chance = (100 * one["last"]["mean"] for one in (row, real))
+            out.append(
+                f"{row['set']} is worth less to {row['network']} than as many random real images ({worth:.1f} against "
+                f"{chance:.1f} %): look at its images, and at the backbone's own (dap distill --guidance none)"
+            )
+    return out
 
 
 def kept_in(result: Mapping[str, Any]) -> str:
