@@ -3,7 +3,7 @@
     python benchmarks/guidance.py [--work DIR] [--part tiny|small|resnet] [--seeds 5] [--only METHOD]
 
 tiny    `hard-tiny`, ConvNet-2w64, IPC 1, 2, 5, 10, 20: 5 generation seeds x 2 training seeds
-small   `hard-small`, ConvNet-3, IPC 1 and 10: 3 generation seeds x 1 training seed
+small   `hard-small`, ConvNet-3, IPC 1 and 10: 5 generation seeds x 1 training seed
 resnet  `hard-small` scaled .2, ResNetAP-10 (16 px), IPC 1 and 10: 3 generation seeds x 1 training seed; `dap-paper`
         with the gamma that is best at each IPC
 
