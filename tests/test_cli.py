@@ -96,6 +96,8 @@ def test_the_same_command_again_changes_nothing_and_other_settings_are_refused(m
     assert other.returncode == 1
     assert 'guidance.strength: "auto" there, 0.1 asked' in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
+    unguided = dap("distill", "digits:train", "--backbone", model, "--out", out, "--ipc", 2, "--guidance", "none")
+    assert "(--guidance dap there, none asked)" in unguided.stderr
 
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(model: str, tmp_path: Path) -> None:

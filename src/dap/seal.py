@@ -68,11 +68,17 @@ def earlier_config(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | No
         return None
     asked = json.loads(json.dumps(dict(record)))  # as it would come back: lists for tuples
     if any(config[name] != asked[name] for name in ("digest", "class_names")):
-        what = differences(config["determines"], asked["determines"])
+        what = _presets(config, asked) or differences(config["determines"], asked["determines"])
         there, here = ({key: r[key] for key in ("class_names", "digest")} for r in (config, asked))
         what = what or differences(there, here)
         raise StoreError(f"{path} was made with other settings ({what}): choose another --out, or the same settings")
     return config
+
+
+def _presets(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Two guidances by their names, where these differ: of their options there would be a dozen to name."""
+    old, new = (one.get("config", {}).get("guidance", {}).get("preset") for one in (there, asked))
+    return "" if old == new else f"--guidance {old} there, {new} asked"
 
 
 def fresh_config(record: Mapping[str, Any]) -> dict[str, Any]:
