@@ -231,6 +231,14 @@ def test_a_cache_that_cannot_be_written_is_an_error_when_asked_for_and_none_othe
     assert (run(plain)["cache"], len(trained)) == (None, 4)
 
 
+def test_a_set_judged_on_what_it_was_distilled_from_is_told_so(tmp_path: Path, real: Path, run: Any) -> None:
+    out = distilled(tmp_path / "d", real)
+    own, random = run(out, test=str(real), baselines=["random"])["results"]
+    assert own["notes"] == ["judged on the real images that it was distilled from, not on test data"]
+    assert random["notes"] == []
+    assert run(out)["results"][0]["notes"] == []
+
+
 def test_validation_draws_baselines_from_the_rest_and_never_opens_the_test_data(
     tmp_path: Path, real: Path, run: Any
 ) -> None:

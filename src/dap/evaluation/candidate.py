@@ -43,6 +43,12 @@ class Candidate:
     real: tuple[int, ...] | None = None
 
     @property
+    def made_from(self) -> str | None:
+        """The name of the real data that `dap distill` was given, with their split; None if it made no such set."""
+        data = (self.record.get("config") or {}).get("data") or {}
+        return f"{data['source']}:{data['split']}" if data.get("split") else data.get("source")
+
+    @property
     def family(self) -> str | None:
         """Equal for sets that only the generation seed tells apart; None if `dap distill` did not make it."""
         recipe = self.recipe

@@ -32,6 +32,7 @@ from dap.evaluation.published import dataset_of
 from dap.evaluation.ranking import NEEDED, needed_protocols, rank
 from dap.evaluation.sets import open_baseline, open_candidate, open_real, stored_side
 
+_SEEN = "judged on the real images that it was distilled from, not on test data"
 _MAYBE_SEEN = "judged on a part of the training data, which the set may have been distilled from"
 _MAYBE_TAUGHT = "judged on a part of the training data, which the teacher may have been trained on"
 _TEACHER = "torchvision:resnet18"  # of the published tables with soft labels
@@ -117,6 +118,7 @@ def _rows(
     published = dataset_of(ground.test.class_names) if _is_published(protocol, config) else None
     for one, values in zip(entries, measured, strict=True):
         notes = [_MAYBE_SEEN] if config.val_fraction and one.candidate.origin is None else []
+        notes += [_SEEN] if one.candidate.made_from == ground.test.name else []
         notes += [_MAYBE_TAUGHT] if config.val_fraction and one.protocol.labels != "hard" else []
         rows.append(record.row_of(one, values, published if one.protocol == protocol else None, notes))
     return rows
