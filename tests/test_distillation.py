@@ -174,7 +174,7 @@ def test_two_guidances_of_one_class_name_are_two_guidances(
         (tmp_path / f"{name}.py").write_text(text.format(scale))
     data = photos(tmp_path / "photos")
     out = make(data, model, tmp_path / "d", {"name": "one_guidance:Same"})
-    with pytest.raises(StoreError, match=r"guidance\.name"):
+    with pytest.raises(StoreError, match="--guidance one_guidance:Same there, other_guidance:Same asked"):
         make(data, model, out, {"name": "other_guidance:Same"})
 
 
