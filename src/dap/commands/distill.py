@@ -79,9 +79,8 @@ def _run_one(
     if job.source.skipped:
         names = ", ".join(key for key, _ in job.source.skipped[:5])
         talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")
-    for line in [*remarks(job), *([] if dry_run else [cache_line(job)])]:
-        if line:
-            talk.say(line)
+    for line in filter(None, [*remarks(job), "" if dry_run else cache_line(job)]):
+        talk.say(line)
     chunks = job.chunks
     if only:
         chosen = [job.chunks_with(text) for text in only]

@@ -66,10 +66,10 @@ def behind_random(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         real = random.get((row["network"], row["ipc"]))
         if real is not None and row["source"] is None and row["last"]["mean"] < real["last"]["mean"]:
-            worth, chance = (100 * one["last"]["mean"] for one in (row, real))
+            own, theirs = (100 * one["last"]["mean"] for one in (row, real))
             out.append(
-                f"{row['set']} is worth less to {row['network']} than as many random real images ({worth:.1f} against "
-                f"{chance:.1f} %): look at its images, and at the backbone's own (dap distill --guidance none)"
+                f"{row['set']} is worth less to {row['network']} than as many random real images ({own:.1f} against "
+                f"{theirs:.1f} %): look at its images, and at the backbone's own (dap distill --guidance none)"
             )
     return out
 
