@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 REAL = ("random", "herding", "kmeans")
@@ -32,8 +32,11 @@ class Setting:
 
     choose_ipcs, choose_seeds  of the stage `choose`; the published method's gamma is chosen at IPC 10
     plenty      unguided images a class of the stage `generator`
-    dtype       of the trainings that judge; compiled
+    dtype       of the trainings that judge
+    shares      IPC -> factor by which the share of epochs is cut further at that IPC
+    compile     of the trainings that judge
     few         methods that all networks judge; None: all. The first network judges every method
+    long        IPCs at which only these few are made, and only the first network judges
     full        networks that are trained on all real images too, as the reference; None: all
     """
 
@@ -48,12 +51,24 @@ class Setting:
     evaluations: int | None = None
     plenty: int = 1000
     dtype: str = "bf16"
+    compile: bool = True
+    shares: dict[int, float] = field(default_factory=dict)
     few: tuple[str, ...] | None = None
+    long: tuple[int, ...] = ()
     full: tuple[str, ...] | None = None
 
-    def wanted(self, network: str, method: str) -> bool:
-        """Whether a network judges a method."""
-        return self.few is None or method in self.few or network == next(iter(self.networks))
+    def made(self, method: str, ipc: int) -> bool:
+        """Whether there is time for such a set."""
+        return ipc not in self.long or self.few is None or method in self.few
+
+    def wanted(self, network: str, method: str, ipc: int) -> bool:
+        """Whether a network judges it."""
+        few = self.few is None or (method in self.few and ipc not in self.long)
+        return network == next(iter(self.networks)) or few
+
+    def share(self, network: str, ipc: int) -> float:
+        """Of the protocol's epochs."""
+        return round(self.networks[network] * self.shares.get(ipc, 1.0), 6)
 
 
 FULL = {"resnetap-10": 1.0, "resnet-18": 1.0}
@@ -63,13 +78,14 @@ SETTINGS = {
     "imagenette-cpu": Setting(
         recipe="train_imagenette_cpu",
         size=32,
-        ipcs=(1, 10),
         networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
+        shares={50: 0.4},
         test_images=1000,
         evaluations=5,
         plenty=100,
         dtype="fp32",
         few=("random", "kmeans", "unguided", "dap-paper", "dap"),
+        long=(50,),
         full=("convnet-3",),
     ),
     "imagenette16-cpu": Setting(

@@ -44,12 +44,19 @@ def cell(found: dict[int, float]) -> str:
     return f"{mean:.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
+def scaled(about: dict[str, Any], network: str) -> str:
+    """How much of the protocol's epochs a network's trainings had, where not all."""
+    share, further = about["setting"]["networks"][network], about["setting"].get("shares", {})
+    cut = "".join(f" ({share * factor:g} at IPC {ipc})" for ipc, factor in further.items())
+    return f", **scaled** {share:g}{cut}" if share != 1 else ""
+
+
 def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
     """Last accuracy (best in brackets) by method and IPC, and ours minus each other, seed by seed."""
     rows, ipcs = about["rows"], about["setting"]["ipcs"]
-    share = about["setting"]["networks"][network]
-    yield f"## {network}" + (f", **scaled** {share:g}" if share != 1 else "")
+    yield f"## {network}{scaled(about, network)}"
     yield ""
+    ipcs = [ipc for ipc in ipcs if any(k.startswith(f"worth | {network} | ") and f" | {ipc} | " in k for k in rows)]
     heads = [f"IPC {ipc}" for ipc in ipcs] + [f"`dap` minus it, IPC {ipc}" for ipc in ipcs]
     yield "| method | " + " | ".join(heads) + " |"
     yield "|---|" + "--:|" * 2 * len(ipcs)
@@ -77,9 +84,8 @@ def choices(about: dict[str, Any]) -> Iterator[str]:
     if not names:
         return
     ipcs = setting["choose_ipcs"]
-    network, share = next(iter(setting["networks"].items()))
-    scaled = f", **scaled** {share:g}" if share != 1 else ""
-    yield f"## Chosen on the validation part (a tenth of the training split): {network}{scaled}"
+    network = next(iter(setting["networks"]))
+    yield f"## Chosen on the validation part (a tenth of the training split): {network}{scaled(about, network)}"
     yield ""
     yield f"Mean ± standard error over generation seeds {setting['choose_seeds']}; without ± one of them."
     yield ""

@@ -1,6 +1,7 @@
 """What guidance is worth on photographs: a backbone trained here, choices on a validation part, then the test data.
 
     python benchmarks/photographs.py SETTING --data PARQUET_FOLDER [--work DIR] [--stage NAME ...] [--device cpu]
+                                      [--only PATTERN ...]
 
 SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, shortened evaluations, marked scaled),
           imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
@@ -13,8 +14,9 @@ worth     each set under `hard-small`, every network, one training seed a set; a
 metrics   representativeness, diversity, coverage, near-copies
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
 
-Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. Results:
-results/photographs_SETTING.json; `photograph_tables.py` writes the tables.
+Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. `--only
+"worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern, so that several processes can share the
+work. Results: results/photographs_SETTING.json; `photograph_tables.py` writes the tables.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 
 from dap.baselines import SELECTIONS
 from dap.config import Config, EvaluationConfig, as_record, load_config
@@ -53,6 +56,11 @@ class Bench:
     work: Path
     device: str
     results: Results
+    only: tuple[str, ...] = ("*",)
+
+    def missing(self, key: str) -> bool:
+        """Whether a row is asked for and not there yet."""
+        return key not in self.results and any(fnmatchcase(key, pattern) for pattern in self.only)
 
     @cached_property
     def train(self) -> Source:
@@ -99,15 +107,15 @@ class Bench:
             pass
         return out
 
-    def judged(self, what: Source | Path, network: str, test: Source, **more: Any) -> dict[str, Any]:
-        """Last and best accuracy of one training."""
+    def judged(self, what: Source | Path, network: str, test: Source, ipc: int, **more: Any) -> dict[str, Any]:
+        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for."""
         config = EvaluationConfig(
             networks=(network,),
             repeats=1,
-            epochs_scale=self.setting.networks[network],
+            epochs_scale=self.setting.share(network, ipc),
             evaluations=self.setting.evaluations,
             dtype=self.setting.dtype,
-            compile=True,
+            compile=self.setting.compile,
         )
         found = evaluate([what], test, config=config, cache=self.work / "cells", device=self.device, **more)
         row = found["results"][-1]
@@ -125,9 +133,9 @@ class Bench:
                 name: replace(SELECTIONS[name](fit, ipc, seed), name=f"{name} {seed}") for name in ("random", "kmeans")
             }
             for name in [*real, *CANDIDATES]:
-                if (key := f"choose | {name} | {ipc} | {seed}") not in self.results:
+                if self.missing(key := f"choose | {name} | {ipc} | {seed}"):
                     what = real.get(name) or self.distilled(name, CANDIDATES[name], ipc, seed, str(folder))
-                    self.results[key] = self.judged(what, network, held) | {
+                    self.results[key] = self.judged(what, network, held, ipc) | {
                         "vendi_share": self.vendi_share(what, fit, ipc)
                     }
                     print(key, self.results[key], flush=True)
@@ -136,10 +144,10 @@ class Bench:
         """Many unguided images a class, and as many real ones."""
         count, network = self.setting.plenty, next(iter(self.setting.networks))
         for name in ("random", "unguided"):
-            if (key := f"generator | {name} | {count}") not in self.results:
+            if self.missing(key := f"generator | {name} | {count}"):
                 real = replace(self.train.select(count, 0), name=f"random {count}")
                 what = real if name == "random" else self.distilled(name, {"name": "none"}, count, 0)
-                self.results[key] = self.judged(what, network, self.test)
+                self.results[key] = self.judged(what, network, self.test, count)
                 print(key, self.results[key], flush=True)
 
     def vendi_share(self, what: Source | Path, real: Source, ipc: int) -> float | None:
@@ -160,44 +168,48 @@ class Bench:
         gamma = max(worth, key=lambda g: sum(worth[g]))
         return {"unguided": {"name": "none"}, "dap-paper": {"name": "dap-paper", "gamma": gamma}, **GUIDED}
 
-    def all_sets(self) -> Iterator[tuple[str, Source | Path]]:
-        """("method | IPC | seed", the set)."""
-        for seed in range(self.setting.seeds):
-            for ipc in self.setting.ipcs:
-                for name in REAL:
-                    if seed == 0 or name != "herding":  # which draws nothing
-                        real = SELECTIONS[name](self.train, ipc, seed)
-                        yield f"{name} | {ipc} | {seed}", replace(real, name=f"{name} {seed}")
-                for name, guidance in self.methods().items():
-                    yield f"{name} | {ipc} | {seed}", self.distilled(name, guidance, ipc, seed)
+    def all_sets(self) -> Iterator[tuple[str, int, int]]:
+        """(method, IPC, seed) of every set."""
+        for seed, ipc in product(range(self.setting.seeds), self.setting.ipcs):
+            for name in (*REAL, "unguided", "dap-paper", *GUIDED):
+                if self.setting.made(name, ipc) and (seed == 0 or name != "herding"):  # herding draws nothing
+                    yield name, ipc, seed
+
+    def the_set(self, name: str, ipc: int, seed: int) -> Source | Path:
+        """One of them: real images, or the distilled ones, made or gone on with."""
+        if name in REAL:
+            return replace(SELECTIONS[name](self.train, ipc, seed), name=f"{name} {seed}")
+        return self.distilled(name, self.methods()[name], ipc, seed)
 
     def sets(self) -> None:
         """Makes them all."""
-        for key, _ in self.all_sets():
-            print("set", key, flush=True)
+        for about in self.all_sets():
+            if self.missing("set | " + " | ".join(map(str, about))):
+                self.the_set(*about)
+                print("set", about, flush=True)
 
     def worth(self) -> None:
         """Every set to every network, the first network first; then all real images."""
         for network in self.setting.networks:
-            for name, what in self.all_sets():
-                wanted = self.setting.wanted(network, name.partition(" | ")[0])
-                if wanted and (key := f"worth | {network} | {name}") not in self.results:
-                    self.results[key] = self.judged(what, network, self.test)
+            for name, ipc, seed in self.all_sets():
+                key = f"worth | {network} | {name} | {ipc} | {seed}"
+                if self.setting.wanted(network, name, ipc) and self.missing(key):
+                    self.results[key] = self.judged(self.the_set(name, ipc, seed), network, self.test, ipc)
                     print(key, self.results[key], flush=True)
             wanted = self.setting.full is None or network in self.setting.full
-            if wanted and (key := f"worth | {network} | full | all | 0") not in self.results:
+            if wanted and self.missing(key := f"worth | {network} | full | all | 0"):
                 some = self.train.select(1, 0)
-                self.results[key] = self.judged(some, network, self.test, real=self.train, baselines=["full"])
+                self.results[key] = self.judged(some, network, self.test, 1, real=self.train, baselines=["full"])
 
     def metrics(self) -> None:
         """Every set at the backbone's tap, against up to 500 real images a class."""
         table = {"name": str(self.pipeline), "device": self.device}
         config = MetricsConfig(points=0, reference_size=min(500, *self.train.counts))
-        missing = {
-            f"metrics | {name}": what for name, what in self.all_sets() if f"metrics | {name}" not in self.results
-        }
+        keys = {f"metrics | {name} | {ipc} | {seed}": (name, ipc, seed) for name, ipc, seed in self.all_sets()}
+        missing = [key for key in keys if self.missing(key)]
         if missing:
-            found = measure(list(missing.values()), self.train, backbone=table, config=config, device=self.device)
+            sets = [self.the_set(*keys[key]) for key in missing]
+            found = measure(sets, self.train, backbone=table, config=config, device=self.device)
             for key, row in zip(missing, found["sets"], strict=True):
                 parts = ("representativeness", "diversity", "coverage", "near_copies", "yardstick")
                 self.results[key] = {part: row[part] for part in parts}
@@ -205,7 +217,7 @@ class Bench:
     def cost(self) -> None:
         """Three pairs a case; reading and encoding the real images included, choosing support points apart."""
         for name, warm in (("dap", False), ("dap", True), ("dap-paper", False)):
-            if (key := f"cost | {name}, {'warm' if warm else 'cold'}") not in self.results:
+            if self.missing(key := f"cost | {name}, {'warm' if warm else 'cold'}"):
                 rows = [[self.seconds("unguided", warm), self.seconds(name, warm)] for _ in range(3)]
                 self.results[key] = {"pairs": rows, "ratios": [b / a for a, b in rows]}
                 print(key, self.results[key], flush=True)
@@ -229,8 +241,7 @@ def write(source: Source, folder: Path) -> None:
     for label, name in enumerate(source.class_names):
         (making / name).mkdir(parents=True, exist_ok=True)
         for i in range(source.counts[label]):
-            pixels = source.images(label, [i])[0].permute(1, 2, 0).numpy()
-            Image.fromarray(pixels).save(making / name / f"{i:05d}.png")
+            to_pil_image(source.images(label, [i])[0]).save(making / name / f"{i:05d}.png")
     making.rename(folder)
 
 
@@ -242,9 +253,17 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, help="default: runs/photographs/SETTING")
     parser.add_argument("--stage", action="append", choices=stages)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", action="append", metavar="PATTERN", help="rows to measure; default: all")
     given = parser.parse_args()
     place = given.work or Path("runs/photographs") / given.setting
     kept = Results(f"photographs_{given.setting}", setting=as_record(SETTINGS[given.setting]))
-    bench = Bench(setting=SETTINGS[given.setting], data=given.data, work=place, device=given.device, results=kept)
+    bench = Bench(
+        setting=SETTINGS[given.setting],
+        data=given.data,
+        work=place,
+        device=given.device,
+        results=kept,
+        only=tuple(given.only or ("*",)),
+    )
     for stage in given.stage or stages:
         getattr(bench, stage)()

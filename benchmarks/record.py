@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,13 +21,18 @@ class Results:
     """Rows by key in results/<name>.json; a key that is there is not measured again.
 
     `machine`, `versions` and `date` are those of the first rows; of rows that were measured on another machine or with
-    other versions, `further` keeps theirs and their keys, and a note where something else was different.
+    other versions, `further` keeps theirs and their keys, and a note where something else was different. Several
+    processes may write different rows of one file: each adds its row to what the file holds by then.
     """
 
     def __init__(self, name: str, **about: Any) -> None:
         self.path = RESULTS / f"{name}.json"
         self.record: dict[str, Any] = {"script": f"benchmarks/{name.partition('_')[0]}.py", **about, "rows": {}}
         self.here = {"machine": machine(), "versions": versions(), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+        self._read()
+
+    def _read(self) -> None:
+        """What the file holds."""
         there = json.loads(self.path.read_text()) if self.path.exists() else self.here
         self.record |= {key: there[key] for key in self.here} | {"rows": there.get("rows", {})}
         self.record["further"] = there.get("further", [])
@@ -35,10 +44,12 @@ class Results:
         return self.record["rows"][key]
 
     def __setitem__(self, key: str, row: Any) -> None:
-        self.record["rows"][key] = row
-        self._keys().append(key)
         RESULTS.mkdir(exist_ok=True)
-        write_json(self.path, self.record)
+        with alone(self.path.name):
+            self._read()
+            self.record["rows"][key] = row
+            self._keys().append(key)
+            write_json(self.path, self.record)
 
     def _keys(self) -> list[str]:
         """Where this machine's rows are named; nowhere if it measured the first ones."""
@@ -50,6 +61,14 @@ class Results:
                 return keys
         self.record["further"].append({**self.here, "rows": []})
         return self._keys()
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """One process of this machine at a time."""
+    with (Path(tempfile.gettempdir()) / f"dap-benchmark-{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def same_place(one: dict[str, Any], other: dict[str, Any]) -> bool:

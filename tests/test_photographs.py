@@ -1,0 +1,101 @@
+"""The benchmark on photographs goes on where it stopped, shares its work, chooses without test data and says so."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import dap
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+EMBEDDED = Path(dap.__file__).parent / "backbones" / "assets" / "digits"
+GAMMAS = {0.003: 0.2, 0.01: 0.4, 0.03: 0.3}
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, ModuleType]]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    names = ("record", "photograph_settings", "photographs", "photograph_tables")
+    found = {name: importlib.import_module(name) for name in names}
+    monkeypatch.setattr(found["record"], "RESULTS", tmp_path / "results")
+    yield found
+    for name in names:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def bench_on_digits(scripts: dict[str, ModuleType], work: Path, *only: str) -> Any:
+    """The embedded backbone in the place of a trained one; a network sees every set a few times."""
+    work.mkdir(exist_ok=True)
+    if not (work / "backbone").exists():
+        (work / "backbone").symlink_to(EMBEDDED)
+    share = {"networks": {"convnet-3": 0.001}, "compile": False, "dtype": "fp32", "evaluations": 1}
+    setting = scripts["photograph_settings"].Setting(
+        recipe="none", size=8, ipcs=(1, 2), seeds=2, test_images=20, few=("random", "unguided"), long=(2,), **share
+    )
+    results = scripts["record"].Results("photographs_digits", setting=scripts["photographs"].as_record(setting))
+    for gamma, worth in GAMMAS.items():
+        key = f"choose | dap-paper, gamma {gamma:g} | 10 | 100"
+        if key not in results:
+            results[key] = {"last": worth, "vendi_share": 0.5}
+    return scripts["photographs"].Bench(
+        setting=setting, data="digits", work=work, device="cpu", results=results, only=only or ("*",)
+    )
+
+
+def test_rows_that_are_there_are_not_measured_again_and_patterns_share_the_work(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = bench_on_digits(scripts, tmp_path / "work", "worth | * | random | *", "worth | * | unguided | 1 | 0")
+    other = bench_on_digits(scripts, tmp_path / "work", "worth | * | unguided | 1 | 1")
+    mine.worth()
+    other.worth()  # another process, that started before these rows were there
+    kept = json.loads((tmp_path / "results" / "photographs_digits.json").read_text())["rows"]
+    sets = [f"random | {ipc} | {seed}" for seed in (0, 1) for ipc in (1, 2)] + ["unguided | 1 | 0", "unguided | 1 | 1"]
+    assert {key for key in kept if key.startswith("worth")} == {f"worth | convnet-3 | {name}" for name in sets}
+    monkeypatch.setattr(scripts["photographs"], "evaluate", None)  # called, it would raise
+    bench_on_digits(scripts, tmp_path / "work", *mine.only).worth()
+
+
+def test_the_published_gamma_is_the_best_on_the_validation_part(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    methods = bench_on_digits(scripts, tmp_path / "work").methods()
+    assert methods["dap-paper"]["gamma"] == max(GAMMAS, key=lambda gamma: GAMMAS[gamma])
+
+
+def test_choices_see_no_test_image(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work", "choose | random | *")
+    bench.__dict__["train"] = bench.train.select(60, 0)
+    opened: list[Any] = []
+    real = scripts["photographs"].open_dataset
+
+    def watched(spec: Any, **how: Any) -> Any:
+        opened.append(spec)
+        return real(spec, **how)
+
+    monkeypatch.setattr(scripts["photographs"], "open_dataset", watched)
+    bench.choose()
+    row = bench.results["choose | random | 10 | 100"]
+    assert 0 <= row["last"] <= 1
+    assert row["vendi_share"] > 0
+    assert not any("test" in str(spec) for spec in opened)
+
+
+def test_the_table_says_how_far_the_protocol_was_cut_and_what_dap_gains(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work")
+    for name, worth in {"unguided": (0.2, 0.3), "dap": (0.5, 0.5)}.items():
+        for seed, last in enumerate(worth):
+            bench.results[f"worth | convnet-3 | {name} | 1 | {seed}"] = {"last": last, "best": last}
+    about = bench.results.record | {"name": "digits"}
+    text = scripts["photograph_tables"].table(about)
+    assert "## convnet-3, **scaled** 0.001" in text
+    assert "| unguided | 25.0 ± 5.0 (25.0) | +25.0 ± 5.0 |" in text
+    assert "20 test images" in text
+    assert "dap-paper, gamma 0.01 | 40.0 | 0.50" in text
