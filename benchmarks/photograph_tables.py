@@ -139,6 +139,23 @@ def number_at(row: dict[str, Any], path: tuple[str, ...]) -> float:
     return float(row["mean"])
 
 
+def times(about: dict[str, Any]) -> Iterator[str]:
+    """Hours a stage took; `choose` with the sets it makes."""
+    stages: dict[str, float] = {}
+    for key, row in about["rows"].items():
+        spent = row.get("seconds", 0) + row.get("made_seconds", 0)
+        stages[key.partition(" | ")[0]] = stages.get(key.partition(" | ")[0], 0) + spent
+    if any(stages.values()):
+        yield "## Time"
+        yield ""
+        yield "Hours of each stage, two of them side by side where there are two cores."
+        yield ""
+        yield "| stage | hours |"
+        yield "|---|--:|"
+        yield from (f"| {stage} | {spent / 3600:.1f} |" for stage, spent in stages.items() if spent)
+        yield ""
+
+
 def table(about: dict[str, Any]) -> str:
     """Markdown."""
     setting, rows = about["setting"], about["rows"]
@@ -167,6 +184,8 @@ def table(about: dict[str, Any]) -> str:
     if costs:
         lines += ["## Cost: guided / unguided sampling, IPC 10", "", "| what | ratios |", "|---|---|"]
         lines += [f"| {name} | {', '.join(f'{r:.2f}' for r in row['ratios'])} |" for name, row in costs.items()]
+        lines.append("")
+    lines += times(about)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -31,8 +31,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from torchvision.transforms.functional import to_pil_image
-
 from dap.baselines import SELECTIONS
 from dap.config import Config, EvaluationConfig, as_record, load_config
 from dap.data import Source, open_dataset, split_validation
@@ -41,6 +39,7 @@ from dap.evaluation import evaluate
 from dap.metrics import measure
 from dap.metrics_config import MetricsConfig
 from dap.train import train
+from photograph_files import write_folders, write_shards
 from photograph_settings import CANDIDATES, GAMMAS, GUIDED, REAL, SETTINGS, Setting
 from record import Results
 
@@ -74,21 +73,24 @@ class Bench:
         return whole if count is None else whole.select(count // len(whole.class_names), 0)
 
     def backbone(self) -> None:
-        """Trains, or goes on; keeps the loss curve, in hundredths of the way."""
-        if "backbone" in self.results:
+        """Trains, or goes on; keeps the loss curve, in hundredths of the way, and the weights in small pieces."""
+        if self.pipeline.exists():
             return
-        config = load_config(str(CONFIGS / f"{self.setting.recipe}.toml")).train
-        for p in train(open_dataset(f"{self.data}:train"), self.pipeline, config, device=self.device):
+        config, trained = load_config(str(CONFIGS / f"{self.setting.recipe}.toml")).train, self.work / "backbone"
+        for p in train(open_dataset(f"{self.data}:train"), trained, config, device=self.device):
             print(f"backbone: {p.step} of {p.steps}, loss {p.loss:.4f}, {p.images_per_second:.0f} images/s", flush=True)
-        lines = (self.pipeline / "training" / "loss.csv").read_text().splitlines()[1:]
-        losses, part = [float(line.split(",")[1]) for line in lines], max(1, len(lines) // 100)
-        curve = [sum(losses[i : i + part]) / len(losses[i : i + part]) for i in range(0, len(losses), part)]
-        self.results["backbone"] = {"recipe": self.setting.recipe, "loss": curve}
+        write_shards(trained, self.pipeline)
+        lines = (trained / "training" / "loss.csv").read_text().splitlines()[1:]
+        steps, losses, speeds = zip(*(map(float, line.split(",")) for line in lines), strict=True)
+        part, images = max(1, len(lines) // 100), config.batch * int(steps[-1])
+        curve = [sum(losses[i : i + part]) / len(losses[i : i + part]) for i in range(0, len(lines), part)]
+        seconds = images * sum(1 / speed for speed in speeds) / len(lines)
+        self.results["backbone"] = {"recipe": self.setting.recipe, "images": images, "seconds": seconds, "loss": curve}
 
     @property
     def pipeline(self) -> Path:
-        """Where the backbone lies."""
-        return self.work / "backbone"
+        """The backbone that all else takes: fp16 in shards under 16 MB, which may come from another machine."""
+        return self.work / "backbone-fp16"
 
     def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
         """A distillation."""
@@ -126,7 +128,7 @@ class Bench:
         fit, held = split_validation(self.train, 0.1)
         folder = self.work / "fit"
         if not folder.exists():
-            write(fit, folder)
+            write_folders(fit, folder)
         network = next(iter(self.setting.networks))
         for seed, ipc in product(self.setting.choose_seeds, self.setting.choose_ipcs):
             real = {
@@ -134,10 +136,11 @@ class Bench:
             }
             for name in [*real, *CANDIDATES]:
                 if self.missing(key := f"choose | {name} | {ipc} | {seed}"):
+                    began = time.perf_counter()
                     what = real.get(name) or self.distilled(name, CANDIDATES[name], ipc, seed, str(folder))
-                    self.results[key] = self.judged(what, network, held, ipc) | {
-                        "vendi_share": self.vendi_share(what, fit, ipc)
-                    }
+                    made = {"made_seconds": time.perf_counter() - began}
+                    share = {"vendi_share": self.vendi_share(what, fit, ipc)}
+                    self.results[key] = self.judged(what, network, held, ipc) | made | share
                     print(key, self.results[key], flush=True)
 
     def generator(self) -> None:
@@ -182,11 +185,13 @@ class Bench:
         return self.distilled(name, self.methods()[name], ipc, seed)
 
     def sets(self) -> None:
-        """Makes them all."""
+        """Makes them all; a set that was stopped and gone on with keeps the seconds of its second part."""
         for about in self.all_sets():
-            if self.missing("set | " + " | ".join(map(str, about))):
+            if about[0] not in REAL and self.missing(key := "set | " + " | ".join(map(str, about))):
+                began = time.perf_counter()
                 self.the_set(*about)
-                print("set", about, flush=True)
+                self.results[key] = {"seconds": time.perf_counter() - began}
+                print(key, self.results[key], flush=True)
 
     def worth(self) -> None:
         """Every set to every network, the first network first; then all real images."""
@@ -233,16 +238,6 @@ class Bench:
             for _ in job.sample(chunk):
                 pass
         return time.perf_counter() - began
-
-
-def write(source: Source, folder: Path) -> None:
-    """Class folders of PNG files, complete or not there."""
-    making = folder.with_name(folder.name + ".part")
-    for label, name in enumerate(source.class_names):
-        (making / name).mkdir(parents=True, exist_ok=True)
-        for i in range(source.counts[label]):
-            to_pil_image(source.images(label, [i])[0]).save(making / name / f"{i:05d}.png")
-    making.rename(folder)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 import dap
+from dap.backbones import open_backbone
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 EMBEDDED = Path(dap.__file__).parent / "backbones" / "assets" / "digits"
@@ -20,7 +22,7 @@ GAMMAS = {0.003: 0.2, 0.01: 0.4, 0.03: 0.3}
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, ModuleType]]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("record", "photograph_settings", "photographs", "photograph_tables")
+    names = ("record", "photograph_files", "photograph_settings", "photographs", "photograph_tables")
     found = {name: importlib.import_module(name) for name in names}
     monkeypatch.setattr(found["record"], "RESULTS", tmp_path / "results")
     yield found
@@ -31,8 +33,8 @@ def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[st
 def bench_on_digits(scripts: dict[str, ModuleType], work: Path, *only: str) -> Any:
     """The embedded backbone in the place of a trained one; a network sees every set a few times."""
     work.mkdir(exist_ok=True)
-    if not (work / "backbone").exists():
-        (work / "backbone").symlink_to(EMBEDDED)
+    if not (work / "backbone-fp16").exists():
+        scripts["photograph_files"].write_shards(EMBEDDED, work / "backbone-fp16")
     share = {"networks": {"convnet-3": 0.001}, "compile": False, "dtype": "fp32", "evaluations": 1}
     setting = scripts["photograph_settings"].Setting(
         recipe="none", size=8, ipcs=(1, 2), seeds=2, test_images=20, few=("random", "unguided"), long=(2,), **share
@@ -99,3 +101,17 @@ def test_the_table_says_how_far_the_protocol_was_cut_and_what_dap_gains(
     assert "| unguided | 25.0 ± 5.0 (25.0) | +25.0 ± 5.0 |" in text
     assert "20 test images" in text
     assert "dap-paper, gamma 0.01 | 40.0 | 0.50" in text
+
+
+def test_a_backbone_in_shards_is_the_same_in_half_precision(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts["photograph_files"], "SHARD", "1MB")
+    scripts["photograph_files"].write_shards(EMBEDDED, tmp_path / "small")
+    shards = list((tmp_path / "small" / "transformer").glob("*.safetensors"))
+    assert len(shards) > 2
+    assert max(path.stat().st_size for path in shards) < 2**20
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    backbones = [open_backbone(str(place), device="cpu") for place in (EMBEDDED, tmp_path / "small")]
+    whole, halved = (b.predict(x, 400, b.condition([3, 7])).eps for b in backbones)
+    assert torch.allclose(whole, halved, atol=0.02)
