@@ -162,14 +162,19 @@ class Bench:
         row = measure([what], real, backbone=table, config=config, device=self.device)["sets"][0]
         return float(row["diversity"]["vendi"]["mean"] / row["yardstick"]["diversity"]["vendi"]["mean"])
 
-    def methods(self) -> dict[str, dict[str, Any]]:
-        """What is compared: unguided, dap-paper with the gamma that was best on the validation part, and ours."""
+    def best_gamma(self) -> float:
+        """Of the published method, on the validation part."""
         seeds = self.setting.choose_seeds
         worth = {
             g: [self.results[f"choose | dap-paper, gamma {g:g} | 10 | {s}"]["last"] for s in seeds] for g in GAMMAS
         }
-        gamma = max(worth, key=lambda g: sum(worth[g]))
-        return {"unguided": {"name": "none"}, "dap-paper": {"name": "dap-paper", "gamma": gamma}, **GUIDED}
+        return max(worth, key=lambda g: sum(worth[g]))
+
+    def method(self, name: str) -> dict[str, Any]:
+        """What is compared: unguided, dap-paper with its best gamma, and ours."""
+        if name == "dap-paper":
+            return {"name": name, "gamma": self.best_gamma()}
+        return {"unguided": {"name": "none"}, **GUIDED}[name]
 
     def all_sets(self) -> Iterator[tuple[str, int, int]]:
         """(method, IPC, seed) of every set."""
@@ -182,7 +187,7 @@ class Bench:
         """One of them: real images, or the distilled ones, made or gone on with."""
         if name in REAL:
             return replace(SELECTIONS[name](self.train, ipc, seed), name=f"{name} {seed}")
-        return self.distilled(name, self.methods()[name], ipc, seed)
+        return self.distilled(name, self.method(name), ipc, seed)
 
     def sets(self) -> None:
         """Makes them all; a set that was stopped and gone on with keeps the seconds of its second part."""
@@ -229,7 +234,7 @@ class Bench:
 
     def seconds(self, name: str, warm: bool) -> float:
         """Sampling IPC 10 of all classes, nothing written."""
-        config = self.config(self.methods()[name], 10, 0)
+        config = self.config(self.method(name), 10, 0)
         if not warm:
             config = replace(config, run=replace(config.run, reference_cache=None))
         job = open_job(config, self.work / "never-written")

@@ -38,6 +38,7 @@ class Results:
         self.record["further"] = there.get("further", [])
 
     def __contains__(self, key: str) -> bool:
+        self._read()
         return key in self.record["rows"]
 
     def __getitem__(self, key: str) -> Any:

@@ -64,8 +64,8 @@ def test_rows_that_are_there_are_not_measured_again_and_patterns_share_the_work(
 
 
 def test_the_published_gamma_is_the_best_on_the_validation_part(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
-    methods = bench_on_digits(scripts, tmp_path / "work").methods()
-    assert methods["dap-paper"]["gamma"] == max(GAMMAS, key=lambda gamma: GAMMAS[gamma])
+    method = bench_on_digits(scripts, tmp_path / "work").method("dap-paper")
+    assert method["gamma"] == max(GAMMAS, key=lambda gamma: GAMMAS[gamma])
 
 
 def test_choices_see_no_test_image(
