@@ -15,14 +15,14 @@ GUIDED: dict[str, dict[str, Any]] = {
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
 }
-GAMMAS, STRENGTHS = (0.003, 0.01, 0.03), (0.03, 0.1, 0.3)
+GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
+    **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
     **GUIDED,
     "dap, tap auto": {"name": "dap", "tap": "auto"},
     **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
-    **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
 }
 
 

@@ -16,7 +16,7 @@ from dap.backbones import open_backbone
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 EMBEDDED = Path(dap.__file__).parent / "backbones" / "assets" / "digits"
-GAMMAS = {0.003: 0.2, 0.01: 0.4, 0.03: 0.3}
+GAMMAS = {0.003: 0.2, 0.01: 0.4, 0.03: 0.3, 0.1: 0.1, 0.3: 0.1}
 
 
 @pytest.fixture
