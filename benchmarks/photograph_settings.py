@@ -24,13 +24,22 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
+REMEDIES: dict[str, dict[str, Any]] = {
+    "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
+    "dap, reach 1": {"name": "dap", "reach": 1.0},
+    "dap, 40 real images": {"name": "dap", "reference_size": 40},
+    "dap, 384 real images": {"name": "dap", "reference_size": 384},
+    "dap, the last step too": {"name": "dap", "interval": (0.5, 2.0)},
+    "dap, beyond 8": {"name": "dap", "beyond": 8.0},
+    "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them.
 
-    choose_ipcs, choose_seeds  of the stage `choose`; the published method's gamma is chosen at IPC 10
+    choose_ipcs, choose_seeds  of the stages `choose` and `remedies`; the published method's gamma is chosen at IPC 10
     plenty      unguided images a class of the stage `generator`
     dtype       of the trainings that judge
     shares      IPC -> factor by which the share of epochs is cut further at that IPC

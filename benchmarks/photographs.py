@@ -8,6 +8,7 @@ SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, sh
 backbone  `dap train` with configs/train_*.toml on the training split
 choose    generation seeds from 100: gammas, strengths and variants, distilled from nine tenths of the training split
           and judged on the last tenth; nothing is ever chosen on test data
+remedies  the same for what was tried where the preset was not ahead
 generator many unguided images a class against as many real ones: what the backbone itself is worth
 sets      every method at every IPC and generation seed
 worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
@@ -40,7 +41,7 @@ from dap.metrics import measure
 from dap.metrics_config import MetricsConfig
 from dap.train import train
 from photograph_files import write_folders, write_shards
-from photograph_settings import CANDIDATES, GAMMAS, GUIDED, REAL, SETTINGS, Setting
+from photograph_settings import CANDIDATES, GAMMAS, GUIDED, REAL, REMEDIES, SETTINGS, Setting
 from record import Results
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -93,11 +94,12 @@ class Bench:
         return self.work / "backbone-fp16"
 
     def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
-        """A distillation."""
+        """A distillation; `cfg_scale` among a guidance's keys is the backbone's."""
+        scale = {key: value for key, value in guidance.items() if key == "cfg_scale"}
         return load_config(
             data={"source": source or f"{self.data}:train"},
-            backbone={"name": str(self.pipeline), "device": self.device},
-            guidance=guidance,
+            backbone={"name": str(self.pipeline), "device": self.device, **scale},
+            guidance={key: value for key, value in guidance.items() if key not in scale},
             run={"ipc": ipc, "seed": seed, "reference_cache": str(self.work / "features")},
         )
 
@@ -125,6 +127,14 @@ class Bench:
 
     def choose(self) -> None:
         """Every candidate, and real images beside them, without the test data."""
+        self.try_out(CANDIDATES)
+
+    def remedies(self) -> None:
+        """What was tried where `dap` was not ahead, in the same way."""
+        self.try_out(REMEDIES)
+
+    def try_out(self, candidates: dict[str, dict[str, Any]]) -> None:
+        """Sets of each candidate, distilled from nine tenths of the training split and judged on the last tenth."""
         fit, held = split_validation(self.train, 0.1)
         folder = self.work / "fit"
         if not folder.exists():
@@ -134,10 +144,10 @@ class Bench:
             real = {
                 name: replace(SELECTIONS[name](fit, ipc, seed), name=f"{name} {seed}") for name in ("random", "kmeans")
             }
-            for name in [*real, *CANDIDATES]:
+            for name in [*real, *candidates]:
                 if self.missing(key := f"choose | {name} | {ipc} | {seed}"):
                     began = time.perf_counter()
-                    what = real.get(name) or self.distilled(name, CANDIDATES[name], ipc, seed, str(folder))
+                    what = real.get(name) or self.distilled(name, candidates[name], ipc, seed, str(folder))
                     made = {"made_seconds": time.perf_counter() - began}
                     share = {"vendi_share": self.vendi_share(what, fit, ipc)}
                     self.results[key] = self.judged(what, network, held, ipc) | made | share
@@ -246,7 +256,7 @@ class Bench:
 
 
 if __name__ == "__main__":
-    stages = ("backbone", "choose", "generator", "sets", "worth", "metrics", "cost")
+    stages = ("backbone", "choose", "remedies", "generator", "sets", "worth", "metrics", "cost")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
     parser.add_argument("--data", required=True, help="parquet folder with train and test")
