@@ -30,6 +30,8 @@ REMEDIES: dict[str, dict[str, Any]] = {
     "dap, 40 real images": {"name": "dap", "reference_size": 40},
     "dap, 384 real images": {"name": "dap", "reference_size": 384},
     "dap, the last step too": {"name": "dap", "interval": (0.5, 2.0)},
+    "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
+    "dap, beyond 1": {"name": "dap", "beyond": 1.0},
     "dap, beyond 8": {"name": "dap", "beyond": 8.0},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
 }
@@ -92,6 +94,7 @@ SETTINGS = {
         test_images=1000,
         evaluations=5,
         plenty=100,
+        choose_seeds=(100, 101),
         dtype="fp32",
         few=("random", "kmeans", "unguided", "dap-paper", "dap"),
         long=(50,),

@@ -42,7 +42,7 @@ from dap.metrics_config import MetricsConfig
 from dap.train import train
 from photograph_files import write_folders, write_shards
 from photograph_settings import CANDIDATES, GAMMAS, GUIDED, REAL, REMEDIES, SETTINGS, Setting
-from record import Results
+from record import Results, mean_and_error
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -174,11 +174,11 @@ class Bench:
 
     def best_gamma(self) -> float:
         """Of the published method, on the validation part."""
-        seeds = self.setting.choose_seeds
-        worth = {
-            g: [self.results[f"choose | dap-paper, gamma {g:g} | 10 | {s}"]["last"] for s in seeds] for g in GAMMAS
-        }
-        return max(worth, key=lambda g: sum(worth[g]))
+        worth: dict[float, list[float]] = {gamma: [] for gamma in GAMMAS}
+        for gamma, seed in product(GAMMAS, self.setting.choose_seeds):
+            if (key := f"choose | dap-paper, gamma {gamma:g} | 10 | {seed}") in self.results:
+                worth[gamma].append(self.results[key]["last"])
+        return max(worth, key=lambda gamma: mean_and_error(worth[gamma])[0])
 
     def method(self, name: str) -> dict[str, Any]:
         """What is compared: unguided, dap-paper with its best gamma, and ours."""
