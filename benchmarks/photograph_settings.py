@@ -42,6 +42,7 @@ class Setting:
     """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them.
 
     choose_ipcs, choose_seeds  of the stages `choose` and `remedies`; the published method's gamma is chosen at IPC 10
+    close_seeds, close  further seeds, and the candidates that the first could not tell apart
     plenty      unguided images a class of the stage `generator`
     dtype       of the trainings that judge
     shares      IPC -> factor by which the share of epochs is cut further at that IPC
@@ -57,6 +58,8 @@ class Setting:
     seeds: int = 3
     choose_ipcs: tuple[int, ...] = (10,)
     choose_seeds: tuple[int, ...] = (100,)
+    close_seeds: tuple[int, ...] = ()
+    close: tuple[str, ...] = ()
     networks: dict[str, float]
     test_images: int | None = None
     evaluations: int | None = None
@@ -67,6 +70,10 @@ class Setting:
     few: tuple[str, ...] | None = None
     long: tuple[int, ...] = ()
     full: tuple[str, ...] | None = None
+
+    def chosen_from(self, seed: int, name: str) -> bool:
+        """Whether a candidate is tried at a generation seed."""
+        return seed in self.choose_seeds or name in self.close
 
     def made(self, method: str, ipc: int) -> bool:
         """Whether there is time for such a set."""
@@ -94,7 +101,8 @@ SETTINGS = {
         test_images=1000,
         evaluations=5,
         plenty=100,
-        choose_seeds=(100, 101, 102, 103, 104, 105),
+        close_seeds=(101, 102, 103, 104, 105),
+        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", "dap, repulsion .5"),
         dtype="fp32",
         few=("random", "kmeans", "unguided", "dap-paper", "dap"),
         long=(50,),

@@ -140,12 +140,13 @@ class Bench:
         if not folder.exists():
             write_folders(fit, folder)
         network = next(iter(self.setting.networks))
-        for seed, ipc in product(self.setting.choose_seeds, self.setting.choose_ipcs):
+        for seed, ipc in product((*self.setting.choose_seeds, *self.setting.close_seeds), self.setting.choose_ipcs):
             real = {
                 name: replace(SELECTIONS[name](fit, ipc, seed), name=f"{name} {seed}") for name in ("random", "kmeans")
             }
             for name in [*real, *candidates]:
-                if self.missing(key := f"choose | {name} | {ipc} | {seed}"):
+                key = f"choose | {name} | {ipc} | {seed}"
+                if self.setting.chosen_from(seed, name) and self.missing(key):
                     began = time.perf_counter()
                     what = real.get(name) or self.distilled(name, candidates[name], ipc, seed, str(folder))
                     made = {"made_seconds": time.perf_counter() - began}
