@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from dap.guidance import PRESETS
+
 REAL = ("random", "herding", "kmeans")
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class"}
@@ -24,7 +26,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
+OTHER: dict[str, Any] = {"name": "photograph_remedies:Divided", **PRESETS["dap"]}
 REMEDIES: dict[str, dict[str, Any]] = {
+    "dap, balanced clusters": {**OTHER, "balanced": True},
+    "dap, clusters of features": {**OTHER, "divided": "features"},
+    "dap, balanced clusters, repulsion .5": {**OTHER, "balanced": True, "repulsion": 0.5},
+    "dap, balanced clusters of features": {**OTHER, "divided": "features", "balanced": True},
     "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
     "dap, reach 1": {"name": "dap", "reach": 1.0},
     "dap, 40 real images": {"name": "dap", "reference_size": 40},
@@ -102,7 +109,7 @@ SETTINGS = {
         evaluations=5,
         plenty=100,
         close_seeds=(101, 102, 103, 104, 105),
-        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", "dap, repulsion .5"),
+        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", *REMEDIES),
         dtype="fp32",
         few=("random", "kmeans", "unguided", "dap-paper", "dap"),
         long=(50,),
