@@ -44,6 +44,7 @@ from record import RESULTS, Results, mean_and_error
 
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
 B4: dict[str, Any] = {**PLAIN, "reference": "class"}
+BALANCED: dict[str, Any] = {"name": "photograph_remedies:Divided", **PRESETS["dap"], "contrast": 0.0, "balanced": True}
 METHODS: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
     "strength 0.3": {**B4, "strength": 0.3},
@@ -76,6 +77,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "clusters of pairs, best of 8": PLAIN,
     "clusters of pairs, taps 1 and 4": {**PLAIN, "tap": "block.4"},
     "clusters of pairs, repulsion 0.5": {**PLAIN, "repulsion": 0.5},
+    "clusters of pairs, balanced": BALANCED,
+    "clusters of pairs, balanced, repulsion 0.5": {**BALANCED, "repulsion": 0.5},
+    "clusters of pairs, balanced, repulsion 0.7": {**BALANCED, "repulsion": 0.7},
     "clusters of pairs, block.1": {**PLAIN, "tap": "block.1"},
     "clusters of pairs, 128 support points": {**PLAIN, "reference_size": 128},
     "clusters of pairs, b 2": {**PLAIN, "beyond": 2.0},
