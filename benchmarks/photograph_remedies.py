@@ -7,6 +7,7 @@ for as many real ones (Bradley, Bennett and Demiriz 2000), as the network that i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -18,6 +19,7 @@ from dap.guidance.base import Shift
 from dap.guidance.clusters import cluster_weights
 from dap.noise import neighbours
 from dap.reference import Reference
+from dap.types import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +30,14 @@ class Divided(Representativeness):
     balanced: bool = False
 
     def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
-        """As ever, with `clusters` in the place of k-means on pixels."""
-        representativeness.clusters_of = self.clusters
-        return super().prepare(backbone, reference)
+        """As ever, with `clusters` in the place of k-means on pixels, for as long as a shift is computed."""
+        shift = super().prepare(backbone, reference)
+
+        def divided(step: Step) -> Tensor:
+            with patch.object(representativeness, "clusters_of", self.clusters):
+                return shift(step)
+
+        return divided
 
     def clusters(self, reference: Reference, label: int) -> Tensor:
         """W [ipc, N]."""
@@ -44,7 +51,7 @@ class Divided(Representativeness):
 
 
 def equal_shares(rows: Tensor, weights: Tensor, partner: Tensor, rounds: int = 20) -> Tensor:
-    """Clusters of as many pairs, give or take one: each round assigns the pairs to the centres at the least cost."""
+    """Clusters of at most N/I pairs, rounded up: each round assigns the pairs to the centres at the least cost."""
     own = torch.arange(len(rows))
     leaders, of_leader = torch.minimum(own, partner).unique(return_inverse=True)
     share = torch.nn.functional.one_hot(of_leader).double()

@@ -27,11 +27,14 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
 OTHER: dict[str, Any] = {"name": "photograph_remedies:Divided", **PRESETS["dap"]}
-REMEDIES: dict[str, dict[str, Any]] = {
+BALANCED: dict[str, dict[str, Any]] = {
     "dap, balanced clusters": {**OTHER, "balanced": True},
-    "dap, clusters of features": {**OTHER, "divided": "features"},
     "dap, balanced clusters, repulsion .5": {**OTHER, "balanced": True, "repulsion": 0.5},
     "dap, balanced clusters, repulsion .7": {**OTHER, "balanced": True, "repulsion": 0.7},
+}
+REMEDIES: dict[str, dict[str, Any]] = {
+    **BALANCED,
+    "dap, clusters of features": {**OTHER, "divided": "features"},
     "dap, balanced clusters of features": {**OTHER, "divided": "features", "balanced": True},
     "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
     "dap, reach 1": {"name": "dap", "reach": 1.0},
@@ -110,7 +113,7 @@ SETTINGS = {
         evaluations=5,
         plenty=100,
         close_seeds=(101, 102, 103, 104, 105),
-        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", *REMEDIES),
+        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", "dap, repulsion .5", *BALANCED),
         dtype="fp32",
         few=("random", "kmeans", "unguided", "dap-paper", "dap"),
         long=(50,),

@@ -115,3 +115,26 @@ def test_a_backbone_in_shards_is_the_same_in_half_precision(
     backbones = [open_backbone(str(place), device="cpu") for place in (EMBEDDED, tmp_path / "small")]
     whole, halved = (b.predict(x, 400, b.condition([3, 7])).eps for b in backbones)
     assert torch.allclose(whole, halved, atol=0.02)
+
+
+def test_clusters_of_one_remedy_do_not_stay_for_the_next(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, bench: Any, units: Any
+) -> None:
+    remedies = importlib.import_module("photograph_remedies")
+    monkeypatch.delitem(sys.modules, "photograph_remedies")
+    b, options = bench(real=8, steps=3), {"reference": "cluster", "tap": "block.1", "strength": 0.3}
+    preset, other = remedies.Representativeness(**options), remedies.Divided(**options, balanced=True)
+    asked: list[int] = []
+    shares = remedies.equal_shares
+    monkeypatch.setattr(remedies, "equal_shares", lambda *given: asked.append(1) or shares(*given))
+
+    def sampled(guidance: Any) -> torch.Tensor:
+        return b.sample(units([0, 1], 2), b.guided(guidance, b.reference(rows=8, ipc=2)))
+
+    before = sampled(preset)
+    assert not asked
+    sampled(other)
+    count = len(asked)
+    assert count
+    assert torch.equal(sampled(preset), before)
+    assert len(asked) == count
