@@ -31,6 +31,7 @@ REMEDIES: dict[str, dict[str, Any]] = {
     "dap, balanced clusters": {**OTHER, "balanced": True},
     "dap, clusters of features": {**OTHER, "divided": "features"},
     "dap, balanced clusters, repulsion .5": {**OTHER, "balanced": True, "repulsion": 0.5},
+    "dap, balanced clusters, repulsion .7": {**OTHER, "balanced": True, "repulsion": 0.7},
     "dap, balanced clusters of features": {**OTHER, "divided": "features", "balanced": True},
     "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
     "dap, reach 1": {"name": "dap", "reach": 1.0},
