@@ -30,7 +30,7 @@ from dap.evaluation import evaluate
 from record import RESULTS, Results, mean_and_error, places
 
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
-WHOLE: dict[str, Any] = {**PLAIN, "reference": "class"}
+WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
     "dap-paper, gamma 0.02": {"name": "dap-paper", "gamma": 0.02},
@@ -40,7 +40,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
-    "auto, clusters, repulsion 1": PLAIN,
+    "auto, clusters, repulsion 1": {**PLAIN, "repulsion": 1.0},
+    "auto, clusters, repulsion 0.7": PLAIN,
     "dap (the same, contrast 0.8)": {"name": "dap"},
 }
 REAL = ("random real", "herding, pixels", "k-means, pixels", "k-means, features")

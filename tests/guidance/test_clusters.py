@@ -34,6 +34,35 @@ def test_duplicates_leave_no_cluster_empty(distinct: int) -> None:
     assert torch.equal((weights > 0).sum(0), torch.ones(6))
 
 
+@pytest.mark.parametrize(("images", "count"), [(40, 6), (12, 12), (25, 12), (4100, 10)])
+def test_clusters_are_of_equal_size_whatever_lies_apart(images: int, count: int) -> None:
+    """An image that is like no other gets no synthetic image of its own."""
+    rows = torch.randn(images, 3, generator=torch.Generator().manual_seed(0))
+    rows[0] += 100
+    sizes = (cluster_weights(rows, count) > 0).sum(1)
+    blocks = -(-images // 2048)
+    assert sizes.max() - sizes.min() <= blocks
+    assert sizes.min() >= 1
+
+
+def test_no_exchange_of_two_images_brings_them_nearer_to_their_means() -> None:
+    rows = torch.randn(30, 4, generator=torch.Generator().manual_seed(1)).double()
+    weights = cluster_weights(rows, 5)
+    member = (weights > 0).double().argmax(0)
+    apart = torch.cdist(rows, weights.double() @ rows).square()
+    own = apart.gather(1, member[:, None])
+    exchanged = apart[:, member] + apart[:, member].T
+    assert (exchanged >= own + own.T - 1e-9).all()
+
+
+def test_pairs_are_shared_out_whole() -> None:
+    rows = torch.randn(24, 4, generator=torch.Generator().manual_seed(2))
+    partner = torch.arange(24).view(12, 2).flip(1).flatten()
+    weights = cluster_weights(rows, 4, partner=partner)
+    assert torch.equal((weights > 0).sum(1), torch.full((4,), 6))
+    assert torch.equal(weights, weights[:, partner])
+
+
 def test_fewer_images_than_clusters_is_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"3 real images of a class out among 5 .*guidance\.reference_size"):
         cluster_weights(torch.randn(3, 2), 5)

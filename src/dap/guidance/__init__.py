@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dap": {
         "strength": "auto",
         "beyond": 4.0,
-        "repulsion": 1.0,
+        "repulsion": 0.7,
         "contrast": 0.8,
         "reference": "cluster",
         "reference_size": 96,

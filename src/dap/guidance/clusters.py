@@ -1,4 +1,8 @@
-"""The clustered reference: the real images of a class divided into IPC clusters, image i guided by cluster i alone."""
+"""The clustered reference: the real images of a class divided into IPC clusters, image i guided by cluster i alone.
+
+Clusters are of equal size (balanced k-means: Bradley, Bennett and Demiriz 2000), since a network weighs all the images
+that it is trained on alike: each must stand for as many real ones. Plain k-means gives outliers images of their own.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ from dap.noise import neighbours
 
 if TYPE_CHECKING:
     from dap.reference import Reference
+
+AT_ONCE = 2048  # rows that are shared out together: time and memory do not grow with the square of N
+ROUNDS = 20
 
 
 def clusters_of(reference: Reference, label: int) -> Tensor | None:
@@ -29,10 +36,9 @@ def clusters_of(reference: Reference, label: int) -> Tensor | None:
 def cluster_weights(rows: Tensor, count: int, seed: int = 0, partner: Tensor | None = None) -> Tensor:
     """W [count, N]: row i is 1/n over the n real images of cluster i, else 0; every image is in one cluster.
 
-    rows     [N, F]; k-means (Lloyd, k-means++ seeds, the best of 4). No cluster is empty: one that duplicates leave
-             empty takes the image farthest from its centre among the clusters that can spare one.
+    rows     [N, F]; clusters are of N/count images, give or take one, each the nearest to their mean that can be had
     partner  [N] of `dap.noise.neighbours`: pairs stay together, where there are enough of them, so that the noise
-             of a pair cancels within its cluster
+             of a pair cancels within its cluster, and it is pairs that are counted
 
     Raises: ConfigError when there are fewer images than clusters.
     """
@@ -55,17 +61,28 @@ def cluster_weights(rows: Tensor, count: int, seed: int = 0, partner: Tensor | N
 
 
 def _members(flat: Tensor, count: int, seed: int) -> Tensor:
-    """The cluster of each row, int64 [N], none of them empty."""
+    """The cluster of each row, int64 [N]: from k-means' centres on, shares and means in turn until nothing moves."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it warns of duplicates, which are mended below
-        found = KMeans(count, n_init=4, random_state=seed).fit(flat.numpy())
-    member = torch.from_numpy(found.labels_).long()
-    distance = (flat - torch.from_numpy(found.cluster_centers_)[member]).norm(dim=1)
-    for empty in [k for k in range(count) if not (member == k).any()]:
-        sizes = torch.bincount(member, minlength=count)
-        spare = torch.where(sizes[member] > 1, distance, -1.0)
-        member[int(spare.argmax())] = empty
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates, which are shared out like all others
+        centres = torch.from_numpy(KMeans(count, n_init=4, random_state=seed).fit(flat.numpy()).cluster_centers_)
+    at_once, member = max(AT_ONCE, count), torch.zeros(0)
+    for _ in range(ROUNDS):
+        found = torch.cat([_shared_out(part, centres) for part in flat.split(at_once)])
+        if torch.equal(found, member):
+            break
+        member = found
+        centres = torch.stack([flat[member == k].mean(0) for k in range(count)])
     return member
+
+
+def _shared_out(flat: Tensor, centres: Tensor) -> Tensor:
+    """The centre of each row [n] at the least sum of squared distances, n // count or one more of them at each."""
+    from scipy.optimize import linear_sum_assignment
+
+    count = len(centres)
+    cost = torch.cdist(flat, centres).square()
+    must = cost.repeat(1, len(flat) // count) - cost.sum()  # places that have to be taken, then one more at each centre
+    return torch.from_numpy(linear_sum_assignment(torch.cat([must, cost], 1).numpy())[1]) % count
