@@ -7,7 +7,8 @@ ConvNet-3, 1 training seed, where it begins with "small".
 Rows are kept as they are measured. Those of results/choices.md above "clusters of pairs" were measured with noise that
 was balanced over the class alone, clusters of single images, and (before "auto, b 4, clusters, repulsion 0.5") anchors
 every fourth step and a repulsion of 1/(I-1) where the energy now has 1/I. "contrast": clusters of pairs, and the push
-away from other classes.
+away from other classes. All clusters are of plain k-means and repulsion is 1 unless a row says otherwise: the preset's
+equal ones, with .7, came last ("balanced": of at most N/I pairs each, rounded up; the preset's differ by one at most).
 
 "started": image to image from a real image of its cluster. "best of 8": of eight sets, class by class the one with the
 least energy to the real images at the tap, t = 61. "taps 1 and 4": the tokens of both blocks side by side.
@@ -33,18 +34,19 @@ from dap.config import EvaluationConfig, load_config
 from dap.data import Source, open_dataset
 from dap.distillation import open_job
 from dap.evaluation import evaluate
-from dap.guidance import PRESETS, Representativeness
-from dap.guidance.clusters import clusters_of
+from dap.guidance import PRESETS
 from dap.guidance.energy import set_energy
 from dap.kernels import linear
 from dap.reference import Reference
 from dap.types import Unit
+from divided import Divided
 from guidance import real_set
 from record import RESULTS, Results, mean_and_error
 
-PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
-B4: dict[str, Any] = {**PLAIN, "reference": "class"}
-BALANCED: dict[str, Any] = {"name": "photograph_remedies:Divided", **PRESETS["dap"], "contrast": 0.0, "balanced": True}
+FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
+PLAIN: dict[str, Any] = {**FORMER, "contrast": 0.0}
+B4: dict[str, Any] = {"name": "dap", "contrast": 0.0, "repulsion": 1.0, "reference": "class"}
+BALANCED: dict[str, Any] = {**PLAIN, "equal": True}
 METHODS: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
     "strength 0.3": {**B4, "strength": 0.3},
@@ -73,7 +75,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "clusters of pairs, all real images": {**PLAIN, "reference_size": "all"},
     "clusters of pairs, tap auto": {**PLAIN, "tap": "auto"},
     "clusters of pairs, pool mean": {**PLAIN, "pool": "mean"},
-    "clusters of pairs, started": {"name": "choices:Started", **PRESETS["dap"], "contrast": 0.0},
+    "clusters of pairs, started": {**PLAIN, "name": "choices:Started"},
     "clusters of pairs, best of 8": PLAIN,
     "clusters of pairs, taps 1 and 4": {**PLAIN, "tap": "block.4"},
     "clusters of pairs, repulsion 0.5": {**PLAIN, "repulsion": 0.5},
@@ -84,12 +86,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "clusters of pairs, 128 support points": {**PLAIN, "reference_size": 128},
     "clusters of pairs, b 2": {**PLAIN, "beyond": 2.0},
     "pairs, class": {**PLAIN, "reference": "class"},
-    **{f"contrast {mu}": {"name": "dap", "contrast": float(mu)} for mu in (0.5, 0.8, 1.1)},
-    "contrast 0.8, reach 1": {"name": "dap", "reach": 1.0},
-    "contrast 0.8, beyond 1": {"name": "dap", "beyond": 1.0},
-    "contrast 0.8, repulsion 0": {"name": "dap", "repulsion": 0.0},
-    "contrast 0.8, no clusters": {"name": "dap", "reference": "class"},
-    "contrast 0.8, all real images": {"name": "dap", "reference_size": "all"},
+    **{f"contrast {mu}": {**FORMER, "contrast": float(mu)} for mu in (0.5, 0.8, 1.1)},
+    "contrast 0.8, reach 1": {**FORMER, "reach": 1.0},
+    "contrast 0.8, beyond 1": {**FORMER, "beyond": 1.0},
+    "contrast 0.8, repulsion 0": {**FORMER, "repulsion": 0.0},
+    "contrast 0.8, no clusters": {**FORMER, "reference": "class"},
+    "contrast 0.8, all real images": {**FORMER, "reference_size": "all"},
     "clusters of pairs, reach 1": {**PLAIN, "reach": 1.0},
     **{f"dap-paper, gamma {g}": {"name": "dap-paper", "gamma": float(g)} for g in (0.02, 0.05, 0.1, 0.2, 0.5, 1)},
 }
@@ -103,16 +105,14 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started(Representativeness):
-    """The preset, begun at real images: image i at one of cluster i."""
+class Started(Divided):
+    """Plain k-means clusters, begun at real images: image i at one of cluster i."""
 
     def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
         """x_0 [B, C, H, W]."""
         rows = {}
         for label in {unit.label for unit in units}:
-            weights = clusters_of(reference, label)
-            assert weights is not None
-            rows[label] = reference.latents(label)[weights.argmax(1)]
+            rows[label] = reference.latents(label)[self.weights(reference, label).argmax(1)]
         return torch.stack([rows[unit.label][unit.index] for unit in units])
 
 

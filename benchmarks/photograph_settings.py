@@ -9,10 +9,10 @@ from dap.guidance import PRESETS
 
 REAL = ("random", "herding", "kmeans")
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
-WHOLE: dict[str, Any] = {**PLAIN, "reference": "class"}
+WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
 GUIDED: dict[str, dict[str, Any]] = {
     "dap": {"name": "dap"},
-    "auto, clusters, repulsion 1": PLAIN,
+    "auto, clusters, repulsion 1": {**PLAIN, "repulsion": 1.0},
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
@@ -26,25 +26,23 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
-OTHER: dict[str, Any] = {"name": "photograph_remedies:Divided", **PRESETS["dap"]}
-BALANCED: dict[str, dict[str, Any]] = {
-    "dap, balanced clusters": {**OTHER, "balanced": True},
-    "dap, balanced clusters, repulsion .5": {**OTHER, "balanced": True, "repulsion": 0.5},
-    "dap, balanced clusters, repulsion .7": {**OTHER, "balanced": True, "repulsion": 0.7},
-}
+FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
 REMEDIES: dict[str, dict[str, Any]] = {
-    **BALANCED,
-    "dap, clusters of features": {**OTHER, "divided": "features"},
-    "dap, balanced clusters of features": {**OTHER, "divided": "features", "balanced": True},
-    "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
-    "dap, reach 1": {"name": "dap", "reach": 1.0},
-    "dap, 40 real images": {"name": "dap", "reference_size": 40},
-    "dap, 384 real images": {"name": "dap", "reference_size": 384},
-    "dap, the last step too": {"name": "dap", "interval": (0.5, 2.0)},
     "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
-    "dap, beyond 1": {"name": "dap", "beyond": 1.0},
+    "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
     "dap, beyond 8": {"name": "dap", "beyond": 8.0},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
+    "k-means clusters": FORMER,
+    "k-means clusters, repulsion 0": {**FORMER, "repulsion": 0.0},
+    "k-means clusters, repulsion .5": {**FORMER, "repulsion": 0.5},
+    "k-means clusters of features": {**FORMER, "rows": "features"},
+    "k-means clusters, steps .2 to 1": {**FORMER, "interval": (0.2, 1.0)},
+    "k-means clusters, reach 1": {**FORMER, "reach": 1.0},
+    "k-means clusters, 40 real images": {**FORMER, "reference_size": 40},
+    "k-means clusters, 384 real images": {**FORMER, "reference_size": 384},
+    "k-means clusters, the last step too": {**FORMER, "interval": (0.5, 2.0)},
+    "k-means clusters, beyond 1": {**FORMER, "beyond": 1.0},
+    "k-means clusters, tap auto": {**FORMER, "tap": "auto"},
 }
 
 
@@ -113,7 +111,7 @@ SETTINGS = {
         evaluations=5,
         plenty=100,
         close_seeds=(101, 102, 103, 104, 105),
-        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", "dap, repulsion .5", *BALANCED),
+        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", "dap, repulsion .5", "k-means clusters"),
         dtype="fp32",
         few=("random", "kmeans", "unguided", "dap-paper", "dap"),
         long=(50,),

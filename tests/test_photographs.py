@@ -120,20 +120,24 @@ def test_a_backbone_in_shards_is_the_same_in_half_precision(
 def test_clusters_of_one_remedy_do_not_stay_for_the_next(
     scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, bench: Any, units: Any
 ) -> None:
-    remedies = importlib.import_module("photograph_remedies")
-    monkeypatch.delitem(sys.modules, "photograph_remedies")
-    b, options = bench(real=8, steps=3), {"reference": "cluster", "tap": "block.1", "strength": 0.3}
-    preset, other = remedies.Representativeness(**options), remedies.Divided(**options, balanced=True)
+    remedies = importlib.import_module("divided")
+    monkeypatch.delitem(sys.modules, "divided")
+    b, options = bench(real=20, steps=3), {"reference": "cluster", "tap": "block.1", "strength": 0.3}
+    preset, same, other = (
+        remedies.Representativeness(**options),
+        *(remedies.Divided(**options, equal=equal) for equal in (True, False)),
+    )
     asked: list[int] = []
-    shares = remedies.equal_shares
-    monkeypatch.setattr(remedies, "equal_shares", lambda *given: asked.append(1) or shares(*given))
+    kmeans = remedies.kmeans_members
+    monkeypatch.setattr(remedies, "kmeans_members", lambda *given: asked.append(1) or kmeans(*given))
 
     def sampled(guidance: Any) -> torch.Tensor:
-        return b.sample(units([0, 1], 2), b.guided(guidance, b.reference(rows=8, ipc=2)))
+        return b.sample(units([0, 1], 3), b.guided(guidance, b.reference(rows=20, ipc=3)))
 
     before = sampled(preset)
+    assert torch.equal(sampled(same), before)
     assert not asked
-    sampled(other)
+    assert not torch.equal(sampled(other), before)
     count = len(asked)
     assert count
     assert torch.equal(sampled(preset), before)

@@ -1,0 +1,62 @@
+"""Other ways to divide the real images of a class among its synthetic ones than the preset's, to compare them.
+
+`rows` pixels, as `dap` has them, or features: of the tap, at the last noise level but one; `equal` as `dap` has it, or
+not: plain k-means, which was the preset's before and gives outliers images of their own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from dap.backbones.base import Backbone
+from dap.guidance import Representativeness, clusters, representativeness
+from dap.guidance.base import Shift
+from dap.noise import neighbours
+from dap.reference import Reference
+from dap.types import Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divided(Representativeness):
+    """The preset with other clusters."""
+
+    rows: str = "pixels"
+    equal: bool = False
+
+    def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
+        """As ever, with other clusters in the place of the preset's for as long as a shift is computed."""
+        shift = super().prepare(backbone, reference)
+
+        def divided(step: Step) -> Tensor:
+            with patch.object(representativeness, "clusters_of", self.weights):
+                return shift(step)
+
+        return divided
+
+    def weights(self, reference: Reference, label: int) -> Tensor:
+        """W [ipc, N]."""
+        x_0 = reference.latents(label)
+        rows = x_0 if self.rows == "pixels" else reference.features(label, reference.anchor_steps[-2])
+        with patch.object(clusters, "_members", clusters._members if self.equal else kmeans_members):
+            return clusters.cluster_weights(rows.flatten(1), reference.ipc, partner=neighbours(x_0.flatten(1)))
+
+
+def kmeans_members(flat: Tensor, count: int, seed: int) -> Tensor:
+    """The cluster of each row, int64 [N]: k-means; one left empty takes the row farthest from its centre."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it warns of duplicates
+        found = KMeans(count, n_init=4, random_state=seed).fit(flat.numpy())
+    member = torch.from_numpy(found.labels_).long()
+    distance = (flat - torch.from_numpy(found.cluster_centers_)[member]).norm(dim=1)
+    for empty in [k for k in range(count) if not (member == k).any()]:
+        sizes = torch.bincount(member, minlength=count)
+        member[int(torch.where(sizes[member] > 1, distance, -1.0).argmax())] = empty
+    return member
