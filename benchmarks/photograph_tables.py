@@ -1,9 +1,8 @@
-"""Tables, curves and sheets of what `photographs.py` measured.
+"""Tables of what `photographs.py` measured.
 
-    python benchmarks/photograph_tables.py SETTING [--work DIR]
+    python benchmarks/photograph_tables.py SETTING
 
-results/photographs_SETTING.md and .csv: accuracies, paired differences, choices on the validation part, metrics, cost;
-with --work also docs/photographs_SETTING.png, ten images a class of four methods, and the backbone's loss curve.
+results/photographs_SETTING.md and .csv: accuracies, paired differences, choices on the validation part, metrics, cost.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from dap.disk import write_whole
@@ -203,44 +201,12 @@ def spreadsheet(about: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def sheet(work: Path, out: Path, images: int = 10) -> None:
-    """Rows of the first classes: unguided, dap-paper and dap, seed 0, one band each."""
-    import torch
-
-    from dap.data import open_dataset
-    from dap.pictures import grid, save_png
-
-    bands = []
-    for method in ("unguided", "dap-paper", "dap"):
-        source = open_dataset(str(work / "sets" / f"{method}-ipc10-seed0"))
-        bands += [source.images(label, range(images)) for label in range(4)]
-    save_png(grid(torch.cat(bands), images, scale=1), out)
-
-
-def loss_curve(about: dict[str, Any], out: Path) -> None:
-    """Training loss against the share of the way."""
-    from dap.reporting.drawing import COLOURS, drawn
-    from dap.reporting.drawing import sheet as paper
-
-    losses = about["rows"]["backbone"]["loss"]
-    with paper(4.8, 2.6) as figure:
-        axis = figure.subplots()
-        axis.plot([100 * (i + 1) / len(losses) for i in range(len(losses))], losses, color=COLOURS[0])
-        axis.set(xlabel="steps, %", ylabel="noise loss", yscale="log")
-    write_whole(out, drawn(figure, "loss", "", "", "").png)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting")
-    parser.add_argument("--work", type=Path)
     given = parser.parse_args()
     path = RESULTS / f"photographs_{given.setting}.json"
     record = json.loads(path.read_text()) | {"name": given.setting}
     write_whole(path.with_suffix(".md"), table(record).encode())
     write_whole(path.with_suffix(".csv"), spreadsheet(record).encode())
-    if given.work:
-        docs = Path(__file__).parent.parent / "docs"
-        sheet(given.work, docs / f"photographs_{given.setting}.png")
-        loss_curve(record, docs / f"photographs_{given.setting}_loss.png")
     print(table(record))

@@ -17,7 +17,7 @@ cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm 
 
 Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. `--only
 "worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern, so that several processes can share the
-work. Results: results/photographs_SETTING.json; `photograph_tables.py` writes the tables.
+work. Results: results/photographs_SETTING.json; `photograph_tables.py` and `photograph_pictures.py` show them.
 """
 
 from __future__ import annotations

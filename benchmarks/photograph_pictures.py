@@ -1,0 +1,66 @@
+"""Pictures of what `photographs.py` made: a contact sheet of the methods, and the backbone's loss curve.
+
+    python benchmarks/photograph_pictures.py SETTING --data PARQUET_FOLDER [--work DIR]
+
+docs/photographs_SETTING.jpg        IPC 10, seed 0: the first images of every class, row by row a method
+docs/photographs_SETTING_loss.png   training loss against the share of the way
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from dap.baselines import SELECTIONS
+from dap.data import Source, open_dataset
+from dap.data.imagenet import is_wnid, synset
+from dap.disk import write_whole
+from dap.pictures import contact_sheet, stacked
+from dap.reporting.drawing import COLOURS, drawn
+from dap.reporting.drawing import sheet as paper
+from record import RESULTS
+
+TICKS = (0.03, 0.05, 0.1, 0.2, 0.5)
+METHODS, ACROSS = ("unguided", "dap-paper", "dap"), 5
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def sheet(sets: Path, real: Source, images: int = 5) -> bytes:
+    """JPEG, images twice their size; real ones are drawn at random."""
+    sources = {"real": SELECTIONS["random"](real, images, 0)}
+    sources |= {name: open_dataset(str(sets / f"{name}-ipc10-seed0")) for name in METHODS}
+    titles, sheets = [synset(n).partition(",")[0] if is_wnid(n) else n for n in real.class_names], []
+    for first in range(0, len(titles), ACROSS):
+        few = range(first, min(first + ACROSS, len(titles)))
+        rows = [(name, [s.images(label, range(images)) for label in few]) for name, s in sources.items()]
+        sheets.append(contact_sheet(rows, [titles[label] for label in few], scale=2, wrap=images))
+    stream = io.BytesIO()
+    stacked(sheets).save(stream, format="JPEG", quality=80, optimize=True)
+    return stream.getvalue()
+
+
+def loss_curve(losses: list[float]) -> bytes:
+    """PNG of the losses of each hundredth of the way."""
+    with paper(4.8, 2.6) as figure:
+        axis = figure.subplots()
+        axis.plot([100 * (i + 1) / len(losses) for i in range(len(losses))], losses, color=COLOURS[0])
+        axis.set(xlabel="steps, %", ylabel="noise loss", yscale="log")
+        axis.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        axis.set_yticks([], minor=True)
+    return drawn(figure, "loss", "", "", "").png
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting")
+    parser.add_argument("--data", required=True, help="parquet folder with train and test")
+    parser.add_argument("--work", type=Path, help="default: runs/photographs/SETTING")
+    given = parser.parse_args()
+    record: dict[str, Any] = json.loads((RESULTS / f"photographs_{given.setting}.json").read_text())
+    place = given.work or Path("runs/photographs") / given.setting
+    photographs = open_dataset(f"{given.data}:train", size=record["setting"]["size"])
+    write_whole(DOCS / f"photographs_{given.setting}.jpg", sheet(place / "sets", photographs))
+    write_whole(DOCS / f"photographs_{given.setting}_loss.png", loss_curve(record["rows"]["backbone"]["loss"]))
