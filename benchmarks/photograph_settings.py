@@ -17,7 +17,7 @@ GUIDED: dict[str, dict[str, Any]] = {
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
 }
-GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3), (0.03, 0.1, 0.3)
+GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
     **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
@@ -30,7 +30,9 @@ FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsio
 REMEDIES: dict[str, dict[str, Any]] = {
     "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
     "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
-    "dap, beyond 8": {"name": "dap", "beyond": 8.0},
+    "dap, beyond 1": {"name": "dap", "beyond": 1.0},
+    "dap, reach .3": {"name": "dap", "reach": 0.3},
+    "dap, reach 1": {"name": "dap", "reach": 1.0},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
     "k-means clusters": FORMER,
     "k-means clusters, repulsion 0": {**FORMER, "repulsion": 0.0},
@@ -50,7 +52,7 @@ REMEDIES: dict[str, dict[str, Any]] = {
 class Setting:
     """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them.
 
-    choose_ipcs, choose_seeds  of the stages `choose` and `remedies`; the published method's gamma is chosen at IPC 10
+    choose_ipcs, choose_seeds  of the stages `choose` and `remedies`
     close_seeds, close  further seeds, and the candidates that the first could not tell apart
     plenty      unguided images a class of the stage `generator`
     dtype       of the trainings that judge
@@ -110,10 +112,19 @@ SETTINGS = {
         test_images=1000,
         evaluations=5,
         plenty=100,
+        choose_ipcs=(10, 1),
         close_seeds=(101, 102, 103, 104, 105),
-        close=("random", "auto, repulsion 1", "auto, RBF-MMD", "dap", "dap, repulsion .5", "k-means clusters"),
+        close=(
+            "random",
+            "dap",
+            "dap, repulsion .5",
+            "auto, repulsion 1",
+            "auto, RBF-MMD",
+            "strength 0.3, repulsion 1",
+            "k-means clusters",
+        ),
         dtype="fp32",
-        few=("random", "kmeans", "unguided", "dap-paper", "dap"),
+        few=("random", "herding", "kmeans", "unguided", "dap-paper", "dap"),
         long=(50,),
         full=("convnet-3",),
     ),

@@ -7,12 +7,12 @@ SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, sh
           imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
 backbone  `dap train` with configs/train_*.toml on the training split
 choose    generation seeds from 100: gammas, strengths and variants, distilled from nine tenths of the training split
-          and judged on the last tenth; nothing is ever chosen on test data
+          and judged on the last tenth (which the backbone has seen); nothing is ever chosen on test data
 remedies  the same for what was tried where the preset was not ahead
 generator many unguided images a class against as many real ones: what the backbone itself is worth
 sets      every method at every IPC and generation seed
 worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
-metrics   representativeness, diversity, coverage, near-copies
+metrics   representativeness, diversity, coverage, near-copies, at the tap that guided, and of pixels, which did not
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
 
 Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. `--only
@@ -24,54 +24,29 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from dap.baselines import SELECTIONS
-from dap.config import Config, EvaluationConfig, as_record, load_config
+from dap.config import as_record, load_config
 from dap.data import Source, open_dataset, split_validation
 from dap.distillation import open_job
-from dap.evaluation import evaluate
 from dap.metrics import measure
 from dap.metrics_config import MetricsConfig
 from dap.train import train
 from photograph_files import write_folders, write_shards
-from photograph_settings import CANDIDATES, GAMMAS, GUIDED, REAL, REMEDIES, SETTINGS, Setting
-from record import Results, mean_and_error
+from photograph_sets import Compared
+from photograph_settings import CANDIDATES, REAL, REMEDIES, SETTINGS
+from record import Results
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
-    """One setting on one machine, and what it has found so far."""
-
-    setting: Setting
-    data: str
-    work: Path
-    device: str
-    results: Results
-    only: tuple[str, ...] = ("*",)
-
-    def missing(self, key: str) -> bool:
-        """Whether a row is asked for and not there yet."""
-        return key not in self.results and any(fnmatchcase(key, pattern) for pattern in self.only)
-
-    @cached_property
-    def train(self) -> Source:
-        """The training split at the backbone's size."""
-        return open_dataset(f"{self.data}:train", size=self.setting.size)
-
-    @cached_property
-    def test(self) -> Source:
-        """The test images that sets are judged on: the same draw for all."""
-        whole, count = open_dataset(f"{self.data}:test"), self.setting.test_images
-        return whole if count is None else whole.select(count // len(whole.class_names), 0)
+class Bench(Compared):
+    """The stages, each of which goes on where it stopped."""
 
     def backbone(self) -> None:
         """Trains, or goes on; keeps the loss curve, in hundredths of the way, and the weights in small pieces."""
@@ -87,43 +62,6 @@ class Bench:
         curve = [sum(losses[i : i + part]) / len(losses[i : i + part]) for i in range(0, len(lines), part)]
         seconds = images * sum(1 / speed for speed in speeds) / len(lines)
         self.results["backbone"] = {"recipe": self.setting.recipe, "images": images, "seconds": seconds, "loss": curve}
-
-    @property
-    def pipeline(self) -> Path:
-        """The backbone that all else takes: fp16 in shards under 16 MB, which may come from another machine."""
-        return self.work / "backbone-fp16"
-
-    def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
-        """A distillation; `cfg_scale` among a guidance's keys is the backbone's."""
-        scale = {key: value for key, value in guidance.items() if key == "cfg_scale"}
-        return load_config(
-            data={"source": source or f"{self.data}:train"},
-            backbone={"name": str(self.pipeline), "device": self.device, **scale},
-            guidance={key: value for key, value in guidance.items() if key not in scale},
-            run={"ipc": ipc, "seed": seed, "reference_cache": str(self.work / "features")},
-        )
-
-    def distilled(self, name: str, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Path:
-        """The set, made or gone on with."""
-        safe = "".join(c if c.isalnum() else "-" for c in name)
-        out = self.work / ("sets" if source is None else "choose") / f"{safe}-ipc{ipc}-seed{seed}"
-        for _ in open_job(self.config(guidance, ipc, seed, source), out).render():
-            pass
-        return out
-
-    def judged(self, what: Source | Path, network: str, test: Source, ipc: int, **more: Any) -> dict[str, Any]:
-        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for."""
-        config = EvaluationConfig(
-            networks=(network,),
-            repeats=1,
-            epochs_scale=self.setting.share(network, ipc),
-            evaluations=self.setting.evaluations,
-            dtype=self.setting.dtype,
-            compile=self.setting.compile,
-        )
-        found = evaluate([what], test, config=config, cache=self.work / "cells", device=self.device, **more)
-        row = found["results"][-1]
-        return {key: row[key]["values"][0] for key in ("last", "best")} | {"seconds": row["seconds"]}
 
     def choose(self) -> None:
         """Every candidate, and real images beside them, without the test data."""
@@ -149,9 +87,9 @@ class Bench:
                 if self.setting.chosen_from(seed, name) and self.missing(key):
                     began = time.perf_counter()
                     what = real.get(name) or self.distilled(name, candidates[name], ipc, seed, str(folder))
-                    made = {"made_seconds": time.perf_counter() - began}
-                    share = {"vendi_share": self.vendi_share(what, fit, ipc)}
-                    self.results[key] = self.judged(what, network, held, ipc) | made | share
+                    made: dict[str, Any] = {"made_seconds": time.perf_counter() - began}
+                    made |= {"vendi_share": self.vendi_share(what, fit, ipc), "guidance": candidates.get(name)}
+                    self.results[key] = self.judged(what, network, held, ipc) | made
                     print(key, self.results[key], flush=True)
 
     def generator(self) -> None:
@@ -173,40 +111,14 @@ class Bench:
         row = measure([what], real, backbone=table, config=config, device=self.device)["sets"][0]
         return float(row["diversity"]["vendi"]["mean"] / row["yardstick"]["diversity"]["vendi"]["mean"])
 
-    def best_gamma(self) -> float:
-        """Of the published method, on the validation part."""
-        worth: dict[float, list[float]] = {gamma: [] for gamma in GAMMAS}
-        for gamma, seed in product(GAMMAS, self.setting.choose_seeds):
-            if (key := f"choose | dap-paper, gamma {gamma:g} | 10 | {seed}") in self.results:
-                worth[gamma].append(self.results[key]["last"])
-        return max(worth, key=lambda gamma: mean_and_error(worth[gamma])[0])
-
-    def method(self, name: str) -> dict[str, Any]:
-        """What is compared: unguided, dap-paper with its best gamma, and ours."""
-        if name == "dap-paper":
-            return {"name": name, "gamma": self.best_gamma()}
-        return {"unguided": {"name": "none"}, **GUIDED}[name]
-
-    def all_sets(self) -> Iterator[tuple[str, int, int]]:
-        """(method, IPC, seed) of every set."""
-        for seed, ipc in product(range(self.setting.seeds), self.setting.ipcs):
-            for name in (*REAL, "unguided", "dap-paper", *GUIDED):
-                if self.setting.made(name, ipc) and (seed == 0 or name != "herding"):  # herding draws nothing
-                    yield name, ipc, seed
-
-    def the_set(self, name: str, ipc: int, seed: int) -> Source | Path:
-        """One of them: real images, or the distilled ones, made or gone on with."""
-        if name in REAL:
-            return replace(SELECTIONS[name](self.train, ipc, seed), name=f"{name} {seed}")
-        return self.distilled(name, self.method(name), ipc, seed)
-
     def sets(self) -> None:
         """Makes them all; a set that was stopped and gone on with keeps the seconds of its second part."""
         for about in self.all_sets():
             if about[0] not in REAL and self.missing(key := "set | " + " | ".join(map(str, about))):
                 began = time.perf_counter()
                 self.the_set(*about)
-                self.results[key] = {"seconds": time.perf_counter() - began}
+                seconds = time.perf_counter() - began
+                self.results[key] = {"seconds": seconds, "guidance": self.method(*about[:2])}
                 print(key, self.results[key], flush=True)
 
     def worth(self) -> None:
@@ -223,29 +135,35 @@ class Bench:
                 self.results[key] = self.judged(some, network, self.test, 1, real=self.train, baselines=["full"])
 
     def metrics(self) -> None:
-        """Every set at the backbone's tap, against up to 500 real images a class."""
+        """Every set against up to 500 real images a class: at the tap, and of pixels, which guided nothing."""
         table = {"name": str(self.pipeline), "device": self.device}
-        config = MetricsConfig(points=0, reference_size=min(500, *self.train.counts))
-        keys = {f"metrics | {name} | {ipc} | {seed}": (name, ipc, seed) for name, ipc, seed in self.all_sets()}
-        missing = [key for key in keys if self.missing(key)]
-        if missing:
-            sets = [self.the_set(*keys[key]) for key in missing]
-            found = measure(sets, self.train, backbone=table, config=config, device=self.device)
-            for key, row in zip(missing, found["sets"], strict=True):
-                parts = ("representativeness", "diversity", "coverage", "near_copies", "yardstick")
-                self.results[key] = {part: row[part] for part in parts}
+        for start, features in (("metrics", "tap"), ("metrics of pixels", "pixels")):
+            config = MetricsConfig(points=0, reference_size=min(500, *self.train.counts), features=features)
+            keys = {f"{start} | {name} | {ipc} | {seed}": (name, ipc, seed) for name, ipc, seed in self.all_sets()}
+            missing = [key for key in keys if self.missing(key)]
+            if missing:
+                sets = [self.the_set(*keys[key]) for key in missing]
+                found = measure(sets, self.train, backbone=table, config=config, device=self.device)
+                for key, row in zip(missing, found["sets"], strict=True):
+                    parts = ("representativeness", "diversity", "coverage", "near_copies", "yardstick")
+                    self.results[key] = {part: row[part] for part in parts}
 
     def cost(self) -> None:
-        """Three pairs a case; reading and encoding the real images included, choosing support points apart."""
+        """Four pairs a case, in turn guided and unguided first; reading and encoding real images is included."""
         for name, warm in (("dap", False), ("dap", True), ("dap-paper", False)):
             if self.missing(key := f"cost | {name}, {'warm' if warm else 'cold'}"):
-                rows = [[self.seconds("unguided", warm), self.seconds(name, warm)] for _ in range(3)]
+                if warm:
+                    self.seconds(name, warm)  # fills the bank
+                rows = []
+                for turn in range(4):
+                    pair = {which: self.seconds(which, warm) for which in ("unguided", name)[:: 1 - 2 * (turn % 2)]}
+                    rows.append([pair["unguided"], pair[name]])
                 self.results[key] = {"pairs": rows, "ratios": [b / a for a, b in rows]}
                 print(key, self.results[key], flush=True)
 
     def seconds(self, name: str, warm: bool) -> float:
-        """Sampling IPC 10 of all classes, nothing written."""
-        config = self.config(self.method(name), 10, 0)
+        """Sampling IPC 10 of all classes, nothing written; opening, and choosing support points, comes before."""
+        config = self.config(self.method(name, 10), 10, 0)
         if not warm:
             config = replace(config, run=replace(config.run, reference_cache=None))
         job = open_job(config, self.work / "never-written")

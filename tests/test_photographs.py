@@ -22,7 +22,7 @@ GAMMAS = {0.003: 0.2, 0.01: 0.4, 0.03: 0.3, 0.1: 0.1, 0.3: 0.1}
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, ModuleType]]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("record", "photograph_files", "photograph_settings", "photographs", "photograph_tables")
+    names = ("record", "photograph_files", "photograph_settings", "photograph_sets", "photographs", "photograph_tables")
     found = {name: importlib.import_module(name) for name in names}
     monkeypatch.setattr(found["record"], "RESULTS", tmp_path / "results")
     yield found
@@ -37,7 +37,15 @@ def bench_on_digits(scripts: dict[str, ModuleType], work: Path, *only: str) -> A
         scripts["photograph_files"].write_shards(EMBEDDED, work / "backbone-fp16")
     share = {"networks": {"convnet-3": 0.001}, "compile": False, "dtype": "fp32", "evaluations": 1}
     setting = scripts["photograph_settings"].Setting(
-        recipe="none", size=8, ipcs=(1, 2), seeds=2, test_images=20, few=("random", "unguided"), long=(2,), **share
+        recipe="none",
+        size=8,
+        ipcs=(1, 2),
+        choose_ipcs=(10, 1),
+        seeds=2,
+        test_images=20,
+        few=("random", "unguided"),
+        long=(2,),
+        **share,
     )
     results = scripts["record"].Results("photographs_digits", setting=scripts["photographs"].as_record(setting))
     for gamma, worth in GAMMAS.items():
@@ -59,48 +67,67 @@ def test_rows_that_are_there_are_not_measured_again_and_patterns_share_the_work(
     kept = json.loads((tmp_path / "results" / "photographs_digits.json").read_text())["rows"]
     sets = [f"random | {ipc} | {seed}" for seed in (0, 1) for ipc in (1, 2)] + ["unguided | 1 | 0", "unguided | 1 | 1"]
     assert {key for key in kept if key.startswith("worth")} == {f"worth | convnet-3 | {name}" for name in sets}
-    monkeypatch.setattr(scripts["photographs"], "evaluate", None)  # called, it would raise
+    monkeypatch.setattr(scripts["photograph_sets"], "evaluate", None)  # called, it would raise
     bench_on_digits(scripts, tmp_path / "work", *mine.only).worth()
 
 
-def test_the_published_gamma_is_the_best_on_the_validation_part(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
-    method = bench_on_digits(scripts, tmp_path / "work").method("dap-paper")
-    assert method["gamma"] == max(GAMMAS, key=lambda gamma: GAMMAS[gamma])
+def test_the_published_gamma_is_the_best_on_the_validation_part_at_each_ipc(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work")
+    at_one = {0.3: 0.3, 1.0: 0.5, 3.0: 0.2}
+    for gamma, worth in at_one.items():
+        bench.results[f"choose | dap-paper, gamma {gamma:g} | 1 | 100"] = {"last": worth}
+    chosen = {ipc: bench.method("dap-paper", ipc)["gamma"] for ipc in (1, 2, 10, 50)}
+    best = max(GAMMAS, key=lambda gamma: GAMMAS[gamma])
+    assert chosen == {1: 1.0, 2: 1.0, 10: best, 50: best}
 
 
-def test_choices_see_no_test_image(
+def test_choices_see_neither_a_test_image_nor_one_of_the_validation_part(
     scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = bench_on_digits(scripts, tmp_path / "work", "choose | random | *")
+    bench = bench_on_digits(scripts, tmp_path / "work", "choose | random | 1 *", "choose | unguided | 1 *")
     bench.__dict__["train"] = bench.train.select(60, 0)
-    opened: list[Any] = []
-    real = scripts["photographs"].open_dataset
+    judged_on: list[Any] = []
+    judged = scripts["photographs"].Bench.judged
 
-    def watched(spec: Any, **how: Any) -> Any:
-        opened.append(spec)
-        return real(spec, **how)
+    def watched(self: Any, what: Any, network: str, test: Any, ipc: int) -> Any:
+        judged_on.append(test)
+        return judged(self, what, network, test, ipc)
 
-    monkeypatch.setattr(scripts["photographs"], "open_dataset", watched)
+    monkeypatch.setattr(scripts["photographs"].Bench, "judged", watched)
     bench.choose()
-    row = bench.results["choose | random | 10 | 100"]
-    assert 0 <= row["last"] <= 1
-    assert row["vendi_share"] > 0
-    assert not any("test" in str(spec) for spec in opened)
+    assert "test" not in bench.__dict__  # the test data were never opened
+    for name in ("random", "unguided"):
+        row = bench.results[f"choose | {name} | 1 | 100"]
+        assert 0 <= row["last"] <= 1
+    made = json.loads((tmp_path / "work" / "choose" / "unguided-ipc1-seed100" / "config.json").read_text())
+    assert str(tmp_path / "work" / "fit") in json.dumps(made)
+    fit = dap.open_dataset(str(tmp_path / "work" / "fit"), mode="L")
+    kept, held = (
+        {image.numpy().tobytes() for label in range(10) for image in source.images(label)}
+        for source in (fit, judged_on[0])
+    )
+    assert len(kept | held) == len({i.numpy().tobytes() for k in range(10) for i in bench.train.images(k)})
+    assert not kept & held
 
 
 def test_the_table_says_how_far_the_protocol_was_cut_and_what_dap_gains(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
     bench = bench_on_digits(scripts, tmp_path / "work")
-    for name, worth in {"unguided": (0.2, 0.3), "dap": (0.5, 0.5)}.items():
-        for seed, last in enumerate(worth):
+    found = {"unguided": {0: 0.2, 1: 0.3}, "dap": {0: 0.5, 1: 0.6}, "random": {1: 0.2, 5: 0.9}, "herding": {0: 0.4}}
+    for name, worth in found.items():
+        for seed, last in worth.items():
             bench.results[f"worth | convnet-3 | {name} | 1 | {seed}"] = {"last": last, "best": last}
     about = bench.results.record | {"name": "digits"}
     text = scripts["photograph_tables"].table(about)
     assert "## convnet-3, **scaled** 0.001" in text
-    assert "| unguided | 25.0 ± 5.0 (25.0) | +25.0 ± 5.0 |" in text
+    assert "| unguided | 25.0 ± 5.0 (25.0) | +30.0 ± 0.0 (10.0) |" in text
+    assert "| random real | 55.0 ± 35.0 (55.0) | +40.0 |" in text  # over the seed that both have
+    assert "| herding, real | 40.0 (40.0) | +15.0 ± 5.0 (5.0) |" in text  # one set serves all
     assert "20 test images" in text
-    assert "dap-paper, gamma 0.01 | 40.0 (1) | 0.50" in text
+    assert "dap-paper, gamma 0.01 | 40.0 (1) |  | 0.50" in text
 
 
 def test_a_backbone_in_shards_is_the_same_in_half_precision(

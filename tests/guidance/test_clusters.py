@@ -7,7 +7,7 @@ import torch
 
 from dap.errors import ConfigError
 from dap.guidance import Representativeness
-from dap.guidance.clusters import cluster_weights
+from dap.guidance.clusters import AT_ONCE, cluster_weights
 from dap.reference import Reference
 
 
@@ -34,15 +34,23 @@ def test_duplicates_leave_no_cluster_empty(distinct: int) -> None:
     assert torch.equal((weights > 0).sum(0), torch.ones(6))
 
 
-@pytest.mark.parametrize(("images", "count"), [(40, 6), (12, 12), (25, 12), (4100, 10)])
+@pytest.mark.parametrize(("images", "count"), [(40, 6), (12, 12), (25, 12), (2100, 10)])
 def test_clusters_are_of_equal_size_whatever_lies_apart(images: int, count: int) -> None:
     """An image that is like no other gets no synthetic image of its own."""
     rows = torch.randn(images, 3, generator=torch.Generator().manual_seed(0))
     rows[0] += 100
     sizes = (cluster_weights(rows, count) > 0).sum(1)
-    blocks = -(-images // 2048)
-    assert sizes.max() - sizes.min() <= blocks
+    parts = -(-images // AT_ONCE)
+    assert sizes.max() - sizes.min() <= parts
     assert sizes.min() >= 1
+
+
+def test_a_class_in_order_is_divided_as_a_shuffled_one() -> None:
+    """Rows are shared out in parts: each must be like the whole."""
+    near, far = (torch.randn(AT_ONCE, 3, generator=torch.Generator().manual_seed(0)) + 100 * k for k in (0, 1))
+    first, second = (cluster_weights(torch.cat([near, far]), 2) > 0).float()
+    mixed = min(float(first[:AT_ONCE].sum()), float(second[:AT_ONCE].sum()))
+    assert mixed < 0.1 * AT_ONCE
 
 
 def test_no_exchange_of_two_images_brings_them_nearer_to_their_means() -> None:
@@ -55,11 +63,13 @@ def test_no_exchange_of_two_images_brings_them_nearer_to_their_means() -> None:
     assert (exchanged >= own + own.T - 1e-9).all()
 
 
-def test_pairs_are_shared_out_whole() -> None:
+@pytest.mark.parametrize("count", [4, 5])
+def test_pairs_are_shared_out_whole_and_counted(count: int) -> None:
     rows = torch.randn(24, 4, generator=torch.Generator().manual_seed(2))
     partner = torch.arange(24).view(12, 2).flip(1).flatten()
-    weights = cluster_weights(rows, 4, partner=partner)
-    assert torch.equal((weights > 0).sum(1), torch.full((4,), 6))
+    weights = cluster_weights(rows, count, partner=partner)
+    pairs = (weights > 0).sum(1) / 2
+    assert pairs.max() - pairs.min() == (12 % count > 0)
     assert torch.equal(weights, weights[:, partner])
 
 

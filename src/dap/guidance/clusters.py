@@ -18,7 +18,7 @@ from dap.noise import neighbours
 if TYPE_CHECKING:
     from dap.reference import Reference
 
-AT_ONCE = 2048  # rows that are shared out together: time and memory do not grow with the square of N
+AT_ONCE = 1024  # rows that are shared out together, so that time and memory grow with N alone
 ROUNDS = 20
 
 
@@ -36,9 +36,10 @@ def clusters_of(reference: Reference, label: int) -> Tensor | None:
 def cluster_weights(rows: Tensor, count: int, seed: int = 0, partner: Tensor | None = None) -> Tensor:
     """W [count, N]: row i is 1/n over the n real images of cluster i, else 0; every image is in one cluster.
 
-    rows     [N, F]; clusters are of N/count images, give or take one, each the nearest to their mean that can be had
+    rows     [N, F]; clusters of N/count images, give or take one, shared out at the least sum of squared distances to
+             their means (beyond 1024 at a time: in random parts, which may differ by one each)
     partner  [N] of `dap.noise.neighbours`: pairs stay together, where there are enough of them, so that the noise
-             of a pair cancels within its cluster, and it is pairs that are counted
+             of a pair cancels within its cluster; then it is pairs that are shared out, give or take one pair
 
     Raises: ConfigError when there are fewer images than clusters.
     """
@@ -68,12 +69,14 @@ def _members(flat: Tensor, count: int, seed: int) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of duplicates, which are shared out like all others
         centres = torch.from_numpy(KMeans(count, n_init=4, random_state=seed).fit(flat.numpy()).cluster_centers_)
-    at_once, member = max(AT_ONCE, count), torch.zeros(0)
+    order = torch.randperm(len(flat), generator=torch.Generator().manual_seed(seed))  # so that parts are like the whole
+    found, member = torch.zeros(len(flat), dtype=torch.int64), torch.zeros(0)
     for _ in range(ROUNDS):
-        found = torch.cat([_shared_out(part, centres) for part in flat.split(at_once)])
+        for part in order.split(max(AT_ONCE, count)):
+            found[part] = _shared_out(flat[part], centres)
         if torch.equal(found, member):
             break
-        member = found
+        member = found.clone()
         centres = torch.stack([flat[member == k].mean(0) for k in range(count)])
     return member
 

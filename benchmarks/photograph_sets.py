@@ -1,0 +1,111 @@
+"""What `photographs.py` compares: every set of a setting, made once, and what judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from dap.baselines import SELECTIONS
+from dap.config import Config, EvaluationConfig, load_config
+from dap.data import Source, open_dataset
+from dap.distillation import open_job
+from dap.evaluation import evaluate
+from photograph_settings import GAMMAS, GUIDED, REAL, Setting
+from record import Results, mean_and_error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One setting on one machine, and what it has found so far."""
+
+    setting: Setting
+    data: str
+    work: Path
+    device: str
+    results: Results
+    only: tuple[str, ...] = ("*",)
+
+    def missing(self, key: str) -> bool:
+        """Whether a row is asked for and not there yet."""
+        return key not in self.results and any(fnmatchcase(key, pattern) for pattern in self.only)
+
+    @cached_property
+    def train(self) -> Source:
+        """The training split at the backbone's size."""
+        return open_dataset(f"{self.data}:train", size=self.setting.size)
+
+    @cached_property
+    def test(self) -> Source:
+        """The test images that sets are judged on: the same draw for all."""
+        whole, count = open_dataset(f"{self.data}:test"), self.setting.test_images
+        return whole if count is None else whole.select(count // len(whole.class_names), 0)
+
+    @property
+    def pipeline(self) -> Path:
+        """The backbone that all else takes: fp16 in shards under 16 MB, which may come from another machine."""
+        return self.work / "backbone-fp16"
+
+    def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
+        """A distillation; `cfg_scale` among a guidance's keys is the backbone's."""
+        scale = {key: value for key, value in guidance.items() if key == "cfg_scale"}
+        return load_config(
+            data={"source": source or f"{self.data}:train"},
+            backbone={"name": str(self.pipeline), "device": self.device, **scale},
+            guidance={key: value for key, value in guidance.items() if key not in scale},
+            run={"ipc": ipc, "seed": seed, "reference_cache": str(self.work / "features")},
+        )
+
+    def distilled(self, name: str, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Path:
+        """The set, made or gone on with."""
+        safe = "".join(c if c.isalnum() else "-" for c in name)
+        out = self.work / ("sets" if source is None else "choose") / f"{safe}-ipc{ipc}-seed{seed}"
+        for _ in open_job(self.config(guidance, ipc, seed, source), out).render():
+            pass
+        return out
+
+    def judged(self, what: Source | Path, network: str, test: Source, ipc: int, **more: Any) -> dict[str, Any]:
+        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for."""
+        config = EvaluationConfig(
+            networks=(network,),
+            repeats=1,
+            epochs_scale=self.setting.share(network, ipc),
+            evaluations=self.setting.evaluations,
+            dtype=self.setting.dtype,
+            compile=self.setting.compile,
+        )
+        found = evaluate([what], test, config=config, cache=self.work / "cells", device=self.device, **more)
+        row = found["results"][-1]
+        return {key: row[key]["values"][0] for key in ("last", "best")} | {"seconds": row["seconds"]}
+
+    def best_gamma(self, ipc: int) -> float:
+        """Of the published method, on the validation part: at this IPC, or at the nearest that was tried."""
+        worth: dict[int, dict[float, list[float]]] = {}
+        for tried, gamma, seed in product(self.setting.choose_ipcs, GAMMAS, self.setting.choose_seeds):
+            if (key := f"choose | dap-paper, gamma {gamma:g} | {tried} | {seed}") in self.results:
+                worth.setdefault(tried, {}).setdefault(gamma, []).append(self.results[key]["last"])
+        here = worth[min(worth, key=lambda tried: max(tried / ipc, ipc / tried))]
+        return max(here, key=lambda gamma: mean_and_error(here[gamma])[0])
+
+    def method(self, name: str, ipc: int) -> dict[str, Any]:
+        """What is compared: unguided, dap-paper with the gamma that is best at that IPC, and ours."""
+        if name == "dap-paper":
+            return {"name": name, "gamma": self.best_gamma(ipc)}
+        return {"unguided": {"name": "none"}, **GUIDED}[name]
+
+    def all_sets(self) -> Iterator[tuple[str, int, int]]:
+        """(method, IPC, seed) of every set."""
+        for seed, ipc in product(range(self.setting.seeds), self.setting.ipcs):
+            for name in (*REAL, "unguided", "dap-paper", *GUIDED):
+                if self.setting.made(name, ipc) and (seed == 0 or name != "herding"):  # herding draws nothing
+                    yield name, ipc, seed
+
+    def the_set(self, name: str, ipc: int, seed: int) -> Source | Path:
+        """One of them: real images, or the distilled ones, made or gone on with."""
+        if name in REAL:
+            return replace(SELECTIONS[name](self.train, ipc, seed), name=f"{name} {seed}")
+        return self.distilled(name, self.method(name, ipc), ipc, seed)
