@@ -101,7 +101,7 @@ def choices(about: dict[str, Any]) -> Iterator[str]:
     yield ""
     seeds = sorted({key.rpartition(" | ")[2] for key in rows if key.startswith("choose | ")}, key=int)
     yield f"Mean ± standard error over generation seeds (how many of {', '.join(seeds)}). The backbone was"
-    yield "trained on the whole split, these images too: compare generated sets here, not generated ones with real ones."
+    yield "trained on the whole split, with these images: compare generated sets here with each other only."
     yield ""
     yield (
         "| candidate | " + " | ".join(f"IPC {ipc}, last %" for ipc in ipcs) + " | Vendi score / real images', IPC 10 |"
