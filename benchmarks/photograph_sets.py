@@ -53,6 +53,8 @@ class Compared:
     def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
         """A distillation; `cfg_scale` among a guidance's keys is the backbone's."""
         scale = {key: value for key, value in guidance.items() if key == "cfg_scale"}
+        if guidance["name"] == "dap-paper" and self.setting.paper_real is not None:
+            guidance = {**guidance, "reference_size": self.setting.paper_real}
         return load_config(
             data={"source": source or f"{self.data}:train"},
             backbone={"name": str(self.pipeline), "device": self.device, **scale},

@@ -55,6 +55,7 @@ class Setting:
     choose_ipcs, choose_seeds  of the stages `choose` and `remedies`
     close_seeds, close  further seeds, and the candidates that the first could not tell apart
     plenty      unguided images a class of the stage `generator`
+    paper_real  real images a class that `dap-paper` sees; None: all, as published
     dtype       of the trainings that judge
     shares      IPC -> factor by which the share of epochs is cut further at that IPC
     compile     of the trainings that judge
@@ -75,6 +76,7 @@ class Setting:
     test_images: int | None = None
     evaluations: int | None = None
     plenty: int = 1000
+    paper_real: int | None = None
     dtype: str = "bf16"
     compile: bool = True
     shares: dict[int, float] = field(default_factory=dict)
@@ -127,6 +129,20 @@ SETTINGS = {
         few=("random", "herding", "kmeans", "unguided", "dap-paper", "dap"),
         long=(50,),
         full=("convnet-3",),
+    ),
+    "cifar10-cpu": Setting(
+        recipe="train_cifar10_cpu",
+        size=32,
+        ipcs=(1, 10),
+        choose_ipcs=(10, 1),
+        networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
+        test_images=1000,
+        evaluations=5,
+        plenty=100,
+        paper_real=1000,
+        dtype="fp32",
+        few=("random", "herding", "kmeans", "unguided", "dap-paper", "dap"),
+        full=(),
     ),
     "imagenette16-cpu": Setting(
         recipe="train_imagenette16_cpu",

@@ -3,8 +3,8 @@
     python benchmarks/photographs.py SETTING --data PARQUET_FOLDER [--work DIR] [--stage NAME ...] [--device cpu]
                                       [--only PATTERN ...]
 
-SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu (32 px, shortened evaluations, marked scaled),
-          imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
+SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu, cifar10-cpu (32 px, shortened evaluations, marked
+          scaled), imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
 backbone  `dap train` with configs/train_*.toml on the training split
 choose    generation seeds from 100: gammas, strengths and variants, distilled from nine tenths of the training split
           and judged on the last tenth (which the backbone has seen); nothing is ever chosen on test data
