@@ -17,7 +17,7 @@ GUIDED: dict[str, dict[str, Any]] = {
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
 }
-GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0), (0.03, 0.1, 0.3)
+GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
     **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
@@ -31,8 +31,9 @@ REMEDIES: dict[str, dict[str, Any]] = {
     "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
     "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
     "dap, beyond 1": {"name": "dap", "beyond": 1.0},
-    "dap, reach .3": {"name": "dap", "reach": 0.3},
-    "dap, reach 1": {"name": "dap", "reach": 1.0},
+    **{f"dap, reach {r:g}": {"name": "dap", "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
+    "dap, beyond 1, reach 4": {"name": "dap", "beyond": 1.0, "reach": 4.0},
+    "dap, contrast 0": {"name": "dap", "contrast": 0.0},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
     "k-means clusters": FORMER,
     "k-means clusters, repulsion 0": {**FORMER, "repulsion": 0.0},
