@@ -33,7 +33,10 @@ REMEDIES: dict[str, dict[str, Any]] = {
     "dap, beyond 1": {"name": "dap", "beyond": 1.0},
     **{f"dap, reach {r:g}": {"name": "dap", "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
     "dap, beyond 1, reach 4": {"name": "dap", "beyond": 1.0, "reach": 4.0},
+    "dap, beyond 16, reach 4": {"name": "dap", "beyond": 16.0, "reach": 4.0},
     "dap, contrast 0": {"name": "dap", "contrast": 0.0},
+    "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
+    "dap, all steps but the last": {"name": "dap", "interval": (0.0, 1.0)},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
     "k-means clusters": FORMER,
     "k-means clusters, repulsion 0": {**FORMER, "repulsion": 0.0},
@@ -120,6 +123,7 @@ SETTINGS = {
         close=(
             "random",
             "dap",
+            "dap-paper, gamma 10",
             "dap, repulsion .5",
             "auto, repulsion 1",
             "auto, RBF-MMD",
