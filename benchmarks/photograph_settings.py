@@ -124,6 +124,7 @@ SETTINGS = {
             "random",
             "dap",
             "dap-paper, gamma 10",
+            "dap, all steps but the last",
             "dap, repulsion .5",
             "auto, repulsion 1",
             "auto, RBF-MMD",
