@@ -118,7 +118,7 @@ SETTINGS = {
         test_images=1000,
         evaluations=5,
         plenty=100,
-        choose_ipcs=(10, 1),
+        choose_ipcs=(10, 1, 2, 5),
         close_seeds=(101, 102, 103, 104, 105),
         close=(
             "random",
