@@ -8,7 +8,8 @@ from typing import Any
 from dap.guidance import PRESETS
 
 REAL = ("random", "herding", "kmeans")
-PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
+HALF: dict[str, Any] = {"name": "dap", "interval": (0.5, 1.0)}
+PLAIN: dict[str, Any] = {**HALF, "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
 GUIDED: dict[str, dict[str, Any]] = {
     "dap": {"name": "dap"},
@@ -30,11 +31,12 @@ FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsio
 REMEDIES: dict[str, dict[str, Any]] = {
     "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
     "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
-    "dap, beyond 1": {"name": "dap", "beyond": 1.0},
-    **{f"dap, reach {r:g}": {"name": "dap", "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
-    "dap, beyond 1, reach 4": {"name": "dap", "beyond": 1.0, "reach": 4.0},
-    "dap, beyond 16, reach 4": {"name": "dap", "beyond": 16.0, "reach": 4.0},
-    "dap, contrast 0": {"name": "dap", "contrast": 0.0},
+    "second half": HALF,
+    **{f"second half, reach {r:g}": {**HALF, "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
+    "second half, beyond 1": {**HALF, "beyond": 1.0},
+    "second half, beyond 1, reach 4": {**HALF, "beyond": 1.0, "reach": 4.0},
+    "second half, beyond 16, reach 4": {**HALF, "beyond": 16.0, "reach": 4.0},
+    "second half, contrast 0": {**HALF, "contrast": 0.0},
     "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
     "dap, all steps but the last": {"name": "dap", "interval": (0.0, 1.0)},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
@@ -124,7 +126,7 @@ SETTINGS = {
             "random",
             "dap",
             "dap-paper, gamma 10",
-            "dap, all steps but the last",
+            "second half",
             "dap, repulsion .5",
             "auto, repulsion 1",
             "auto, RBF-MMD",
