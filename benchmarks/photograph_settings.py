@@ -127,6 +127,7 @@ SETTINGS = {
             "dap",
             "dap-paper, gamma 10",
             "second half",
+            "dap, all steps but the last",
             "dap, repulsion .5",
             "auto, repulsion 1",
             "auto, RBF-MMD",
