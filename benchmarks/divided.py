@@ -1,4 +1,6 @@
-"""Other ways to divide the real images of a class among its synthetic ones than the preset's, to compare them.
+"""The preset with something else in one place, to compare: other clusters, or steps left out.
+
+`Divided`: other ways to divide the real images of a class among its synthetic ones.
 
 `rows` pixels, as `dap` has them, or features: of the tap, at the last noise level but one; `equal` as `dap` has it, or
 not: plain k-means, which was the preset's before and gives outliers images of their own.
@@ -44,6 +46,18 @@ class Divided(Representativeness):
         rows = x_0 if self.rows == "pixels" else reference.features(label, reference.anchor_steps[-2])
         with patch.object(clusters, "_members", clusters._members if self.equal else kmeans_members):
             return clusters.cluster_weights(rows.flatten(1), reference.ipc, partner=neighbours(x_0.flatten(1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparse(Representativeness):
+    """Only every so many steps are guided (all are computed: for what it is worth, not for what it costs)."""
+
+    every: int = 2
+
+    def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
+        """As ever at steps 0, `every`, 2 `every`, ...; else no shift."""
+        shift = super().prepare(backbone, reference)
+        return lambda step: shift(step) if step.index % self.every == 0 else torch.zeros_like(step.x_prev)
 
 
 def kmeans_members(flat: Tensor, count: int, seed: int) -> Tensor:

@@ -28,6 +28,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
 FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
+SPARSE: dict[str, Any] = {"name": "divided:Sparse", **PRESETS["dap"], "interval": (0.0, 1.0)}
 REMEDIES: dict[str, dict[str, Any]] = {
     "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
     "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
@@ -38,6 +39,7 @@ REMEDIES: dict[str, dict[str, Any]] = {
     "second half, beyond 16, reach 4": {**HALF, "beyond": 16.0, "reach": 4.0},
     "second half, contrast 0": {**HALF, "contrast": 0.0},
     "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
+    **{f"dap, every second of all steps, reach {r:g}": {**SPARSE, "reach": r} for r in (0.5, 1.0)},
     "dap, all steps but the last": {"name": "dap", "interval": (0.0, 1.0)},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
     "k-means clusters": FORMER,

@@ -95,7 +95,7 @@ def choices(about: dict[str, Any]) -> Iterator[str]:
     names = dict.fromkeys(key.split(" | ")[1] for key in rows if key.startswith("choose | "))
     if not names:
         return
-    ipcs = setting["choose_ipcs"]
+    ipcs = sorted(setting["choose_ipcs"])
     network = next(iter(setting["networks"]))
     yield f"## Chosen on the validation part (a tenth of the training split): {network}{scaled(about, network)}"
     yield ""
