@@ -8,8 +8,7 @@ from typing import Any
 from dap.guidance import PRESETS
 
 REAL = ("random", "herding", "kmeans")
-HALF: dict[str, Any] = {"name": "dap", "interval": (0.5, 1.0)}
-PLAIN: dict[str, Any] = {**HALF, "contrast": 0.0}
+PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
 GUIDED: dict[str, dict[str, Any]] = {
     "dap": {"name": "dap"},
@@ -17,6 +16,7 @@ GUIDED: dict[str, dict[str, Any]] = {
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
+    "dap, all steps but the last": {"name": "dap", "interval": (0.0, 1.0)},
 }
 GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -32,15 +32,13 @@ SPARSE: dict[str, Any] = {"name": "divided:Sparse", **PRESETS["dap"], "interval"
 REMEDIES: dict[str, dict[str, Any]] = {
     "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
     "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
-    "second half": HALF,
-    **{f"second half, reach {r:g}": {**HALF, "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
-    "second half, beyond 1": {**HALF, "beyond": 1.0},
-    "second half, beyond 1, reach 4": {**HALF, "beyond": 1.0, "reach": 4.0},
-    "second half, beyond 16, reach 4": {**HALF, "beyond": 16.0, "reach": 4.0},
-    "second half, contrast 0": {**HALF, "contrast": 0.0},
+    **{f"dap, reach {r:g}": {"name": "dap", "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
+    "dap, beyond 1": {"name": "dap", "beyond": 1.0},
+    "dap, beyond 1, reach 4": {"name": "dap", "beyond": 1.0, "reach": 4.0},
+    "dap, beyond 16, reach 4": {"name": "dap", "beyond": 16.0, "reach": 4.0},
+    "dap, contrast 0": {"name": "dap", "contrast": 0.0},
     "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
     **{f"dap, every second of all steps, reach {r:g}": {**SPARSE, "reach": r} for r in (0.5, 1.0)},
-    "dap, all steps but the last": {"name": "dap", "interval": (0.0, 1.0)},
     "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
     "k-means clusters": FORMER,
     "k-means clusters, repulsion 0": {**FORMER, "repulsion": 0.0},
@@ -128,7 +126,6 @@ SETTINGS = {
             "random",
             "dap",
             "dap-paper, gamma 10",
-            "second half",
             "dap, all steps but the last",
             "dap, repulsion .5",
             "auto, repulsion 1",

@@ -145,7 +145,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
 
     Raises: ConfigError, DataError, BackboneError, StoreError, each with what to type.
     """
-    guidance = load_guidance(config.guidance, config.run.ipc)
+    guidance = load_guidance(config.guidance)
     guidance = None if guidance is None or getattr(guidance, "off", False) else guidance
     data = config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset)

@@ -66,19 +66,6 @@ def test_the_presets() -> None:
     assert load("none") is None
 
 
-def test_the_recommended_guidance_acts_earlier_where_an_image_is_alone_unless_told_when() -> None:
-    """The published one is the same at every number of images per class."""
-    several, alone, named = (
-        load_guidance(GuidanceConfig(name="dap", options=options), ipc)
-        for options, ipc in (({}, 2), ({}, 1), ({"interval": (0.3, 1.0)}, 1))
-    )
-    assert several is not None
-    assert alone is not None
-    assert named is not None
-    assert (several.interval, alone.interval, named.interval) == ((0.5, 1.0), (0.0, 1.0), (0.3, 1.0))
-    assert load_guidance(GuidanceConfig(name="dap-paper"), 1) == load_guidance(GuidanceConfig(name="dap-paper"), 9)
-
-
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_naming_one_length_replaces_the_presets_other(name: str) -> None:
     assert (load(name, gamma=2.0).gamma, load(name, gamma=2.0).strength) == (2.0, None)

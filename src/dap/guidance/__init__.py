@@ -14,7 +14,7 @@ from dap.guidance.representativeness import Representativeness
 __all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # the recommended settings; how each was chosen: docs/guidance.md
+    # the recommended settings, for every IPC; how each was chosen: docs/guidance.md
     "dap": {
         "strength": "auto",
         "beyond": 4.0,
@@ -27,12 +27,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Algorithm 1 as published, all real images at every step
     "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1, "reference_spacing": 0.0},
 }
-# what a preset has instead where an image is alone: nothing shares the class out, so the layout is worth guiding, too
-AT_ONE: dict[str, dict[str, Any]] = {"dap": {"interval": (0.0, 1.0)}}
 
 
-def load_guidance(config: GuidanceConfig, ipc: int | None = None) -> Guidance | None:
-    """The guidance that the table `[guidance]` describes, for `ipc` images a class; None for `none`.
+def load_guidance(config: GuidanceConfig) -> Guidance | None:
+    """The guidance that the table `[guidance]` describes; None for `none`.
 
     Options override the preset's; naming `gamma` replaces a preset's `strength` and the other way round.
     Raises: ConfigError for an unknown name or option, with the nearest one.
@@ -43,7 +41,7 @@ def load_guidance(config: GuidanceConfig, ipc: int | None = None) -> Guidance | 
             raise ConfigError(f"guidance 'none' has no options, got {', '.join(sorted(options))}; name a guidance")
         return None
     if name in PRESETS:
-        preset = {**PRESETS[name], **(AT_ONE.get(name, {}) if ipc == 1 else {})}
+        preset = dict(PRESETS[name])
         for one, other in (("gamma", "strength"), ("strength", "gamma")):
             if one in options:
                 preset.pop(other, None)
