@@ -1,6 +1,7 @@
 """The benchmark on photographs goes on where it stopped, shares its work, chooses without test data and says so."""
 
 import importlib
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import dap
 from dap.backbones import open_backbone
@@ -22,7 +24,15 @@ GAMMAS = {0.003: 0.2, 0.01: 0.4, 0.03: 0.3, 0.1: 0.1, 0.3: 0.1}
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, ModuleType]]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("record", "photograph_files", "photograph_settings", "photograph_sets", "photographs", "photograph_tables")
+    names = (
+        "record",
+        "photograph_files",
+        "photograph_settings",
+        "photograph_sets",
+        "photographs",
+        "photograph_tables",
+        "photograph_pictures",
+    )
     found = {name: importlib.import_module(name) for name in names}
     monkeypatch.setattr(found["record"], "RESULTS", tmp_path / "results")
     yield found
@@ -128,6 +138,22 @@ def test_the_table_says_how_far_the_protocol_was_cut_and_what_dap_gains(
     assert "| herding, real | 40.0 (40.0) | +15.0 ± 5.0 (5.0) |" in text  # one set serves all
     assert "20 test images" in text
     assert "dap-paper, gamma 0.01 |  | 40.0 (1) | 0.50" in text
+
+
+def test_the_sheet_has_a_row_for_real_images_and_for_each_method(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    pictures, real = scripts["photograph_pictures"], dap.open_dataset("digits:train")
+    for name in pictures.METHODS:
+        scripts["photograph_files"].write_folders(real.select(5, 0), tmp_path / f"{name}-ipc10-seed0")
+    sheet = Image.open(io.BytesIO(pictures.sheet(tmp_path, real)))
+    few = Image.open(io.BytesIO(pictures.sheet(tmp_path, real, images=2)))
+    assert sheet.format == "JPEG"
+    assert sheet.width > few.width > 0
+    assert (
+        sheet.height == few.height >= 2 * (1 + len(pictures.METHODS)) * 2 * 8
+    )  # two bands of classes, twice their size
+    assert pictures.loss_curve([1.0, 0.5, 0.25]).startswith(b"\x89PNG")
 
 
 def test_a_backbone_in_shards_is_the_same_in_half_precision(
