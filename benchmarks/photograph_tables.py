@@ -60,7 +60,8 @@ def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
     heads = [f"IPC {ipc}" for ipc in ipcs] + [f"`dap` minus it, IPC {ipc}" for ipc in ipcs]
     yield "| method | " + " | ".join(heads) + " |"
     yield "|---|" + "--:|" * 2 * len(ipcs)
-    for method in ORDER:
+    judged = {key.split(" | ")[2] for key in rows if key.startswith(f"worth | {network} | ")} - {"full"}
+    for method in (*ORDER[:-1], *sorted(judged.difference(ORDER)), ORDER[-1]):
         cells, differences = [], []
         for ipc in ipcs:
             mine, theirs = (values(rows, f"worth | {network} | {name} | {ipc}", "last") for name in ("dap", method))
