@@ -60,8 +60,7 @@ def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
     heads = [f"IPC {ipc}" for ipc in ipcs] + [f"`dap` minus it, IPC {ipc}" for ipc in ipcs]
     yield "| method | " + " | ".join(heads) + " |"
     yield "|---|" + "--:|" * 2 * len(ipcs)
-    judged = {key.split(" | ")[2] for key in rows if key.startswith(f"worth | {network} | ")} - {"full"}
-    for method in (*ORDER[:-1], *sorted(judged.difference(ORDER)), ORDER[-1]):
+    for method in methods(rows, f"worth | {network} | "):
         cells, differences = [], []
         for ipc in ipcs:
             mine, theirs = (values(rows, f"worth | {network} | {name} | {ipc}", "last") for name in ("dap", method))
@@ -75,6 +74,12 @@ def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
     if whole:
         yield f"All real images: {cell(whole)}."
         yield ""
+
+
+def methods(rows: dict[str, Any], start: str) -> list[str]:
+    """Real selections, rivals, variants, those of former choices, `dap` last."""
+    there = {key.removeprefix(start).split(" | ")[0] for key in rows if key.startswith(start)} - {"full"}
+    return [*ORDER[:-1], *sorted(there.difference(ORDER)), ORDER[-1]]
 
 
 def difference(mine: dict[int, float], theirs: dict[int, float]) -> str:
@@ -138,7 +143,7 @@ def metrics(about: dict[str, Any], start: str, ipc: int) -> Iterator[str]:
     yield ""
     yield "| method | " + " | ".join(METRICS) + " |"
     yield "|---|" + "--:|" * len(METRICS)
-    for method in ORDER:
+    for method in methods(rows, f"{start} | "):
         found = [row for key, row in rows.items() if key.startswith(f"{start} | {method} | {ipc} | ")]
         if found:
             cells = [f"{mean_and_error([number_at(row, path) for row in found])[0]:.3g}" for path in METRICS.values()]
