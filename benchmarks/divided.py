@@ -1,10 +1,4 @@
-"""The preset with something else in one place, to compare: other clusters, or steps left out.
-
-`Divided`: other ways to divide the real images of a class among its synthetic ones.
-
-`rows` pixels, as `dap` has them, or features: of the tap, at the last noise level but one; `equal` as `dap` has it, or
-not: plain k-means, which was the preset's before and gives outliers images of their own.
-"""
+"""The preset with something else in one place, to compare: other clusters, or steps left out."""
 
 from __future__ import annotations
 
@@ -25,7 +19,11 @@ from dap.types import Step
 
 @dataclass(frozen=True, kw_only=True)
 class Divided(Representativeness):
-    """The preset with other clusters."""
+    """The preset with other clusters.
+
+    rows   pixels, as `dap` has them, or features: of the tap, at the last noise level but one
+    equal  of equal size, as `dap` has them; else plain k-means, the preset's before: outliers get images of their own
+    """
 
     rows: str = "pixels"
     equal: bool = False

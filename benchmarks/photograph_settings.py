@@ -58,7 +58,7 @@ REMEDIES: dict[str, dict[str, Any]] = {
 class Setting:
     """What is run where. networks: name -> share of the protocol's epochs; test_images: None for all of them.
 
-    choose_ipcs, choose_seeds  of the stages `choose` and `remedies`
+    choose_ipcs, choose_seeds  of the stages `choose` and `remedies`; IPC 1 wants another gamma than IPC 10
     close_seeds, close  further seeds, and the candidates that the first could not tell apart
     plenty      unguided images a class of the stage `generator`
     paper_real  real images a class that `dap-paper` sees; None: all, as published
@@ -74,7 +74,7 @@ class Setting:
     size: int
     ipcs: tuple[int, ...] = (1, 10, 50)
     seeds: int = 3
-    choose_ipcs: tuple[int, ...] = (10,)
+    choose_ipcs: tuple[int, ...] = (10, 1)
     choose_seeds: tuple[int, ...] = (100,)
     close_seeds: tuple[int, ...] = ()
     close: tuple[str, ...] = ()
@@ -142,7 +142,6 @@ SETTINGS = {
         recipe="train_cifar10_cpu",
         size=32,
         ipcs=(1, 10),
-        choose_ipcs=(10, 1),
         networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
         test_images=1000,
         evaluations=5,
@@ -156,7 +155,6 @@ SETTINGS = {
         recipe="train_imagenette16_cpu",
         size=16,
         ipcs=(1, 10),
-        choose_ipcs=(10, 1),
         choose_seeds=(100, 101),
         networks={"convnet-3": 0.1},
         evaluations=1,

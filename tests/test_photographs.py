@@ -50,7 +50,6 @@ def bench_on_digits(scripts: dict[str, ModuleType], work: Path, *only: str) -> A
         recipe="none",
         size=8,
         ipcs=(1, 2),
-        choose_ipcs=(10, 1),
         seeds=2,
         test_images=20,
         few=("random", "unguided"),
@@ -150,9 +149,8 @@ def test_the_sheet_has_a_row_for_real_images_and_for_each_method(
     few = Image.open(io.BytesIO(pictures.sheet(tmp_path, real, images=2)))
     assert sheet.format == "JPEG"
     assert sheet.width > few.width > 0
-    assert (
-        sheet.height == few.height >= 2 * (1 + len(pictures.METHODS)) * 2 * 8
-    )  # two bands of classes, twice their size
+    rows = 2 * (1 + len(pictures.METHODS))  # two bands of classes
+    assert sheet.height == few.height >= rows * 2 * 8
     assert pictures.loss_curve([1.0, 0.5, 0.25]).startswith(b"\x89PNG")
 
 
