@@ -31,6 +31,8 @@ FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsio
 SPARSE: dict[str, Any] = {"name": "divided:Sparse", **PRESETS["dap"], "interval": (0.0, 1.0)}
 REMEDIES: dict[str, dict[str, Any]] = {
     "dap, repulsion .5": {"name": "dap", "repulsion": 0.5},
+    "dap, repulsion .3": {"name": "dap", "repulsion": 0.3},
+    **{f"dap, {n} real images": {"name": "dap", "reference_size": n} for n in (384, 480)},
     "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
     **{f"dap, reach {r:g}": {"name": "dap", "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
     "dap, beyond 1": {"name": "dap", "beyond": 1.0},
@@ -120,7 +122,7 @@ SETTINGS = {
         test_images=1000,
         evaluations=5,
         plenty=100,
-        choose_ipcs=(10, 1, 2, 5),
+        choose_ipcs=(10, 1, 2, 5, 50),
         close_seeds=(101, 102, 103, 104, 105),
         close=(
             "random",
