@@ -93,8 +93,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "contrast 0.8, no clusters": {**FORMER, "reference": "class"},
     "contrast 0.8, all real images": {**FORMER, "reference_size": "all"},
     "clusters of pairs, reach 1": {**PLAIN, "reach": 1.0},
-    "equal clusters, repulsion 0.7, contrast 0.8": {"name": "dap"},
-    "the same, all steps but the last": {"name": "dap", "interval": [0.0, 1.0]},
+    "equal clusters, repulsion 0.7, contrast 0.8": {"name": "dap", "repulsion": 0.7},
+    "the same, all steps but the last": {"name": "dap", "repulsion": 0.7, "interval": [0.0, 1.0]},
+    "dap": {"name": "dap"},
     **{f"dap-paper, gamma {g}": {"name": "dap-paper", "gamma": float(g)} for g in (0.02, 0.05, 0.1, 0.2, 0.5, 1)},
 }
 SELECTED = ("random real", "k-means, pixels")

@@ -24,7 +24,7 @@ KINDS = {
     "random, independent noise": "random images, independent noise",
 }
 LINES = {
-    "dap (the same, contrast 0.8)": "dap",
+    "dap": "dap",
     "k-means, features": "k-means-nearest real",
     "random real": "random real",
     "unguided": "unguided",

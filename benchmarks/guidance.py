@@ -41,12 +41,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
     "auto, clusters, repulsion 1": {**PLAIN, "repulsion": 1.0},
-    "auto, clusters, repulsion 0.7": PLAIN,
-    "dap (the same, contrast 0.8)": {"name": "dap"},
+    "auto, clusters, repulsion 0.7": {**PLAIN, "repulsion": 0.7},
+    "dap, repulsion 0.7": {"name": "dap", "repulsion": 0.7},
+    "dap": {"name": "dap"},
 }
 REAL = ("random real", "herding, pixels", "k-means, pixels", "k-means, features")
 PAPER = {10: "dap-paper, gamma 0.02", 1: "dap-paper, gamma 0.2"}  # the best at each IPC, on seeds 200 to 202
-DEFAULT = "dap (the same, contrast 0.8)"
+DEFAULT = "dap"
 FEW = ("random real", "k-means, pixels", "unguided", *PAPER.values(), DEFAULT)
 BOUNDS = ("mean image", "median image")  # of a class, pixel by pixel: what one image can be worth at all
 PARTS: dict[str, dict[str, Any]] = {

@@ -30,7 +30,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
 SPARSE: dict[str, Any] = {"name": "divided:Sparse", **PRESETS["dap"], "interval": (0.0, 1.0)}
 REMEDIES: dict[str, dict[str, Any]] = {
-    **{f"dap, repulsion {x:g}".replace("0.", "."): {"name": "dap", "repulsion": x} for x in (0.0, 0.15, 0.3, 0.5)},
+    **{f"dap, repulsion {x:g}".replace("0.", "."): {"name": "dap", "repulsion": x} for x in (0.0, 0.15, 0.3, 0.5, 0.7)},
+    "dap, repulsion .7, all steps but the last": {"name": "dap", "repulsion": 0.7, "interval": (0.0, 1.0)},
     **{f"dap, {n} real images": {"name": "dap", "reference_size": n} for n in (384, 480)},
     "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
     **{f"dap, reach {r:g}": {"name": "dap", "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},

@@ -60,7 +60,8 @@ def test_the_presets() -> None:
     assert (paper.gamma, paper.strength, paper.repulsion, paper.power) == (1.0, None, 0.0, 1)
     assert paper.reference_size is None
     assert paper.reference_spacing == 0
-    assert (recommended.gamma, recommended.strength, recommended.repulsion, recommended.power) == (None, "auto", 0.7, 1)
+    assert (recommended.gamma, recommended.strength, recommended.power) == (None, "auto", 1)
+    assert recommended.repulsion == "auto"
     assert (recommended.reference, recommended.reference_size, recommended.contrast) == ("cluster", 96, 0.8)
     assert paper.contrast == 0
     assert load("none") is None

@@ -208,6 +208,7 @@ def test_strength_does_not_see_the_gradients_length_and_gamma_does() -> None:
         ({"gamma": 1.0, "kernel": "lineer"}, "unknown kernel 'lineer'; did you mean 'linear'"),
         ({"gamma": 1.0, "pool": "max"}, "guidance.pool is 'max'; use 'flatten' or 'mean'"),
         ({"gamma": 1.0, "repulsion": -0.1}, "guidance.repulsion is -0.1"),
+        ({"gamma": 1.0, "repulsion": "some"}, "guidance.repulsion is some; use 0 (the paper) or more"),
         ({"gamma": 1.0, "contrast": -0.1}, "guidance.contrast is -0.1"),
         ({"gamma": 1.0, "power": 3}, "guidance.power is 3; use 1 or 2"),
         ({"gamma": 1.0, "bandwidth": 0.0}, "guidance.bandwidth is 0.0"),
@@ -236,6 +237,18 @@ def test_scale_off_and_couples_follow_from_the_options() -> None:
     assert Representativeness(gamma=2.0).scale == 2.0
     assert not Representativeness(gamma=2.0).couples
     assert Representativeness(gamma=2.0, repulsion=0.5).couples
+    assert Representativeness(gamma=2.0, repulsion="auto").couples
+
+
+def test_repulsion_auto_grows_with_the_images_of_a_class_and_a_number_stays(bench: Any) -> None:
+    def decided(repulsion: float | str, ipc: int) -> float | str:
+        guidance = replace(GAMMA, tap="block.1", repulsion=repulsion)
+        return guidance.decided(bench().reference(ipc=ipc)).repulsion
+
+    found = [decided("auto", ipc) for ipc in (1, 2, 5, 10, 50)]
+    assert found == pytest.approx([0.07, 0.14, 0.35, 0.7, 0.7])
+    assert found[3] == found[4] == 0.7
+    assert [decided(x, 2) for x in (0.0, 1.0)] == [0.0, 1.0]
 
 
 def test_the_tap_is_the_backbones_own_unless_named_and_must_exist() -> None:

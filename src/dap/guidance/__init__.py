@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dap": {
         "strength": "auto",
         "beyond": 4.0,
-        "repulsion": 0.7,
+        "repulsion": "auto",
         "contrast": 0.8,
         "reference": "cluster",
         "reference_size": 96,

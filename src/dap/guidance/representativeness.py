@@ -56,7 +56,7 @@ class Representativeness:
     strength    step length as a share of the denoising step's own length, image by image; or "auto"
     beyond      b of "auto": how far below the support points' energy, in units of their gain over chance
     reach       of "auto": the largest share of the denoising step's length
-    repulsion   lambda, 0 or more
+    repulsion   lambda, 0 or more; or "auto": .07 for each image of a class, up to .7 (how it was chosen: docs/results.md)
     contrast    mu, 0 or more, below 1 unless "auto": the push away from other classes, mu/I an image (`dap.negatives`)
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
@@ -74,7 +74,7 @@ class Representativeness:
     strength: float | str | None = None
     beyond: float = 1.0
     reach: float = 0.5
-    repulsion: float = 0.0
+    repulsion: float | str = 0.0
     contrast: float = 0.0
     power: int = 1
     interval: tuple[float, float] = (0.0, 1.0)
@@ -101,8 +101,8 @@ class Representativeness:
         require(self.beyond >= 0, f"guidance.beyond is {self.beyond}; use 0 (as good as support points) or more")
         require(self.reach > 0, f"guidance.reach is {self.reach}; use a number above 0")
         require(
-            self.repulsion >= 0,
-            f"guidance.repulsion is {self.repulsion}; use 0 (the paper) or more, 1 for the energy distance",
+            self.repulsion == "auto" or (not isinstance(self.repulsion, str) and self.repulsion >= 0),
+            f"guidance.repulsion is {self.repulsion}; use 0 (the paper) or more, 1 for the energy distance, or auto",
         )
         bounded = 0 <= self.contrast < 1 or (auto and self.contrast >= 1)  # from 1 on, only a goal ends the push
         require(bounded, f"guidance.contrast is {self.contrast}; use 0 (off) to less than 1, or strength=auto")
@@ -146,7 +146,7 @@ class Representativeness:
     @property
     def couples(self) -> bool:
         """With repulsion the images of a class see each other; with clusters they share them out."""
-        return self.repulsion > 0 or self.reference == "cluster"
+        return self.repulsion != 0 or self.reference == "cluster"
 
     @property
     def pooling(self) -> Pooling:
@@ -167,9 +167,14 @@ class Representativeness:
         return replace(self, tap=tap)
 
     def decided(self, reference: Reference) -> Representativeness:
-        """With the tap that the real images speak for, where it was left to them; no contrast where none is felt."""
+        """With the tap that the real images speak for, where it was left to them; no contrast where none is felt.
+
+        And with the repulsion of so many images: of few, a whole one drives each to the edge of its class.
+        """
         tap = best_tap(reference, self.interval) if self.tap == "auto" else self.tap
-        return replace(self, tap=tap, contrast=self.contrast if reference.negative_pool else 0.0)
+        repulsion = min(0.07 * reference.ipc, 0.7) if self.repulsion == "auto" else self.repulsion
+        contrast = self.contrast if reference.negative_pool else 0.0
+        return replace(self, tap=tap, repulsion=repulsion, contrast=contrast)
 
     def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
         """The shift of a step; `reference` gives the real features of each class at the step's noise level."""
