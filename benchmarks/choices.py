@@ -7,8 +7,9 @@ ConvNet-3, 1 training seed, where it begins with "small".
 Rows are kept as they are measured. Those of results/choices.md above "clusters of pairs" were measured with noise that
 was balanced over the class alone, clusters of single images, and (before "auto, b 4, clusters, repulsion 0.5") anchors
 every fourth step and a repulsion of 1/(I-1) where the energy now has 1/I. "contrast": clusters of pairs, and the push
-away from other classes. All clusters are of plain k-means and repulsion is 1 unless a row says otherwise: the preset's
-equal ones, with .7, came last ("balanced": of at most N/I pairs each, rounded up; the preset's differ by one at most).
+away from other classes. All clusters are of plain k-means and repulsion is 1 unless a row says otherwise: equal ones,
+with .7, came then ("balanced": of at most N/I pairs each, rounded up; the preset's differ by one at most), and last
+"dap", whose repulsion grows with IPC.
 
 "started": image to image from a real image of its cluster. "best of 8": of eight sets, class by class the one with the
 least energy to the real images at the tap, t = 61. "taps 1 and 4": the tokens of both blocks side by side.

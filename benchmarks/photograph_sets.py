@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -83,6 +84,13 @@ class Compared:
         found = evaluate([what], test, config=config, cache=self.work / "cells", device=self.device, **more)
         row = found["results"][-1]
         return {key: row[key]["values"][0] for key in ("last", "best")} | {"seconds": row["seconds"]}
+
+    def decided(self, what: Source | Path) -> dict[str, Any] | None:
+        """The guidance that a set records, with what was left open decided; None for real and unguided images."""
+        if isinstance(what, Source):
+            return None
+        guidance: dict[str, Any] | None = json.loads((what / "config.json").read_text())["determines"].get("guidance")
+        return guidance
 
     def best_gamma(self, ipc: int) -> float:
         """Of the published method, on the validation part: at this IPC, or at the nearest that was tried."""

@@ -88,7 +88,7 @@ class Bench(Compared):
                     began = time.perf_counter()
                     what = real.get(name) or self.distilled(name, candidates[name], ipc, seed, str(folder))
                     made: dict[str, Any] = {"made_seconds": time.perf_counter() - began}
-                    made |= {"vendi_share": self.vendi_share(what, fit, ipc), "guidance": candidates.get(name)}
+                    made |= {"vendi_share": self.vendi_share(what, fit, ipc), "guidance": self.decided(what)}
                     self.results[key] = self.judged(what, network, held, ipc) | made
                     print(key, self.results[key], flush=True)
 
@@ -116,9 +116,8 @@ class Bench(Compared):
         for about in self.all_sets():
             if about[0] not in REAL and self.missing(key := "set | " + " | ".join(map(str, about))):
                 began = time.perf_counter()
-                self.the_set(*about)
-                seconds = time.perf_counter() - began
-                self.results[key] = {"seconds": seconds, "guidance": self.method(*about[:2])}
+                what = self.the_set(*about)
+                self.results[key] = {"seconds": time.perf_counter() - began, "guidance": self.decided(what)}
                 print(key, self.results[key], flush=True)
 
     def worth(self) -> None:
@@ -127,7 +126,8 @@ class Bench(Compared):
             for name, ipc, seed in self.all_sets():
                 key = f"worth | {network} | {name} | {ipc} | {seed}"
                 if self.setting.wanted(network, name, ipc) and self.missing(key):
-                    self.results[key] = self.judged(self.the_set(name, ipc, seed), network, self.test, ipc)
+                    what = self.the_set(name, ipc, seed)
+                    self.results[key] = self.judged(what, network, self.test, ipc) | {"guidance": self.decided(what)}
                     print(key, self.results[key], flush=True)
             wanted = self.setting.full is None or network in self.setting.full
             if wanted and self.missing(key := f"worth | {network} | full | all | 0"):
@@ -149,7 +149,7 @@ class Bench(Compared):
                     self.results[key] = {part: row[part] for part in parts}
 
     def cost(self) -> None:
-        """Four pairs a case, in turn guided and unguided first; reading and encoding real images is included."""
+        """Four pairs a case, in turn guided and unguided first."""
         for name, warm in (("dap", False), ("dap", True), ("dap-paper", False)):
             if self.missing(key := f"cost | {name}, {'warm' if warm else 'cold'}"):
                 if warm:
@@ -162,7 +162,7 @@ class Bench(Compared):
                 print(key, self.results[key], flush=True)
 
     def seconds(self, name: str, warm: bool) -> float:
-        """Sampling IPC 10 of all classes, nothing written; opening, and choosing support points, comes before."""
+        """Sampling IPC 10 of all classes, nothing written; checking files and choosing support points come before."""
         config = self.config(self.method(name, 10), 10, 0)
         if not warm:
             config = replace(config, run=replace(config.run, reference_cache=None))

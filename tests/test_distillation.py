@@ -1,6 +1,7 @@
 """Jobs from end to end: what the classes mean, what may grow, what is refused before anything is sampled."""
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -280,3 +281,13 @@ def test_a_few_real_images_stand_for_a_class_and_more_where_more_are_made(model:
     assert used(3, reference_size=9, repulsion=0.0, reference="class") == (9, 9, 9)
     assert used(2, reference_size=500) == (20, 20, 20)
     assert used(2, reference_size="all") == used(2, reference_size=None) == (20, 20, 20)
+
+
+def test_repulsion_left_to_the_number_of_images_is_recorded_as_the_number_it_is(model: str, tmp_path: Path) -> None:
+    data = photos(tmp_path / "photos")
+    made = make(data, model, tmp_path / "out")
+    record = json.loads((made / "config.json").read_text())
+    assert record["determines"]["guidance"]["repulsion"] == 0.14
+    make(data, model, made, {"name": "dap", "repulsion": 0.14})  # the same set: nothing is refused
+    with pytest.raises(StoreError, match=r"guidance\.repulsion: 0\.14 there, 0\.7 asked"):
+        make(data, model, made, {"name": "dap", "repulsion": 0.7})

@@ -476,8 +476,8 @@ def test_the_backbones_keep_their_contract(make: Any) -> None:
 
 
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
-@pytest.mark.parametrize("repulsion", [0.0, 1.0])
-def test_the_guidance_keeps_its_contract(kernel: str, repulsion: float) -> None:
+@pytest.mark.parametrize("repulsion", [0.0, 1.0, "auto"])
+def test_the_guidance_keeps_its_contract(kernel: str, repulsion: float | str) -> None:
     for contrast in (0.0, 0.8):
         guidance = Representativeness(strength=0.2, kernel=kernel, repulsion=repulsion, contrast=contrast)
         check_guidance(guidance, tiny_dit(depth=2))

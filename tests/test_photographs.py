@@ -126,6 +126,7 @@ def test_the_table_says_how_far_the_protocol_was_cut_and_what_dap_gains(
 ) -> None:
     bench = bench_on_digits(scripts, tmp_path / "work")
     found = {"unguided": {0: 0.2, 1: 0.3}, "dap": {0: 0.5, 1: 0.6}, "random": {1: 0.2, 5: 0.9}, "herding": {0: 0.4}}
+    found["dap-paper"] = {1: 0.3}
     for name, worth in found.items():
         for seed, last in worth.items():
             bench.results[f"worth | convnet-3 | {name} | 1 | {seed}"] = {"last": last, "best": last}
@@ -134,6 +135,7 @@ def test_the_table_says_how_far_the_protocol_was_cut_and_what_dap_gains(
     assert "## convnet-3, **scaled** 0.001" in text
     assert "| unguided | 25.0 ± 5.0 (25.0) | +30.0 ± 0.0 (10.0) |" in text
     assert "| random real | 55.0 ± 35.0 (55.0) | +40.0 |" in text  # over the seed that both have
+    assert "| dap-paper | 30.0 (30.0) | +30.0 |" in text  # one seed of a method that draws has no error
     assert "| herding, real | 40.0 (40.0) | +15.0 ± 5.0 (5.0) |" in text  # one set serves all
     assert "20 test images" in text
     assert "dap-paper, gamma 0.01 |  | 40.0 (1) | 0.50" in text

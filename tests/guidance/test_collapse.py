@@ -13,8 +13,8 @@ from dap.metrics.scores import Real, vendi
 CLASS = 3
 
 
-def job_of(guidance: dict[str, Any], out: Path) -> Job:
-    options = {"sampling": {"steps": 30}, "run": {"ipc": 10, "chunk": 10}}
+def job_of(guidance: dict[str, Any], out: Path, ipc: int = 10) -> Job:
+    options = {"sampling": {"steps": 30}, "run": {"ipc": ipc, "chunk": ipc}}
     config = load_config(data={"source": "digits:train"}, guidance=guidance, **options)
     return open_job(config, out)
 
@@ -23,6 +23,16 @@ def final(job: Job) -> Tensor:
     (chunk,) = job.chunks_with(str(CLASS))
     state = list(job.sample(chunk))[-1]
     return state.x[[u.label == CLASS for u in chunk.units]].flatten(1)
+
+
+def test_five_images_of_the_preset_are_as_diverse_as_five_real_ones(tmp_path: Path) -> None:
+    job = job_of({"name": "dap"}, tmp_path / "never-written", ipc=5)
+    assert job.reference is not None
+    real = job.reference.latents(CLASS).flatten(1)
+    known = Real.of(real.numpy())
+    draws = [torch.randperm(len(real), generator=torch.Generator().manual_seed(seed))[:5] for seed in range(20)]
+    normal = sum(vendi(real[rows], known.centre, known.bandwidth) for rows in draws) / len(draws)
+    assert vendi(final(job), known.centre, known.bandwidth) > 0.9 * normal
 
 
 def test_the_preset_keeps_the_diversity_of_real_images_where_the_pull_alone_loses_it(tmp_path: Path) -> None:

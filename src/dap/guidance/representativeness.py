@@ -56,7 +56,7 @@ class Representativeness:
     strength    step length as a share of the denoising step's own length, image by image; or "auto"
     beyond      b of "auto": how far below the support points' energy, in units of their gain over chance
     reach       of "auto": the largest share of the denoising step's length
-    repulsion   lambda, 0 or more; or "auto": .07 for each image of a class, up to .7 (how it was chosen: docs/results.md)
+    repulsion   lambda, 0 or more; or "auto": .07 for each image of a class, up to .7 (docs/results.md)
     contrast    mu, 0 or more, below 1 unless "auto": the push away from other classes, mu/I an image (`dap.negatives`)
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
@@ -167,18 +167,19 @@ class Representativeness:
         return replace(self, tap=tap)
 
     def decided(self, reference: Reference) -> Representativeness:
-        """With the tap that the real images speak for, where it was left to them; no contrast where none is felt.
-
-        And with the repulsion of so many images: of few, a whole one drives each to the edge of its class.
-        """
+        """With the tap that the real images speak for, where it was left to them; no contrast where none is felt."""
         tap = best_tap(reference, self.interval) if self.tap == "auto" else self.tap
-        repulsion = min(0.07 * reference.ipc, 0.7) if self.repulsion == "auto" else self.repulsion
         contrast = self.contrast if reference.negative_pool else 0.0
-        return replace(self, tap=tap, repulsion=repulsion, contrast=contrast)
+        return replace(self, tap=tap, repulsion=self.repulsion_of(reference.ipc), contrast=contrast)
+
+    def repulsion_of(self, ipc: int) -> float:
+        """lambda of a set of so many images a class: of few, a whole one would drive each to the edge of its class."""
+        return round(min(0.07 * ipc, 0.7), 4) if isinstance(self.repulsion, str) else self.repulsion
 
     def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
         """The shift of a step; `reference` gives the real features of each class at the step's noise level."""
         weights: dict[int, Tensor | None] = {}
+        decided = replace(self, repulsion=self.repulsion_of(reference.ipc))
 
         def shift(step: Step) -> Tensor:
             if step.features is None:
@@ -192,7 +193,7 @@ class Representativeness:
                 shares = weights.get(label)
                 w = None if shares is None else shares[chosen]
                 far = reference.negatives(label, step.index) if self.contrast else None
-                slope[where], gap[where] = self.pull(rows[where], reference.parts(label, step.index), w, far)
+                slope[where], gap[where] = decided.pull(rows[where], reference.parts(label, step.index), w, far)
             g_t = -step.pull_back(self.pooling.back(slope, step.features))
             return self.scaled(g_t, gap, step)
 

@@ -38,7 +38,7 @@ def shown(view: SetView, most: int) -> list[Picture]:
 
 def gallery(view: SetView, sets: int) -> dict[str, Any]:
     """One set of `sets` in the report: classes, pictures, nearest real images, maps."""
-    pictures = shown(view, MOST_PICTURES // sets)
+    pictures, guidance = shown(view, MOST_PICTURES // sets), view.table("guidance")
     thumbs = thumbnails([_reader(p) for p in pictures], GALLERY_BYTES // sets)
     near = _nearest(view, pictures, NEAREST_BYTES // sets)
     files: dict[int, list[list[Any]]] = defaultdict(list)
@@ -55,7 +55,7 @@ def gallery(view: SetView, sets: int) -> dict[str, Any]:
         "side": thumbs.side,
         "shown": len(pictures),
         "total": len(view.pictures),
-        "coupled": bool(view.table("guidance").get("repulsion")),
+        "coupled": bool(guidance.get("repulsion")) or guidance.get("reference") == "cluster",
         "command": join(distill_words(view.config, "again")),
         "classes": [
             {"name": names[k], "label": k, "total": totals[k], "only": list(only(names[k])), "images": files[k]}
