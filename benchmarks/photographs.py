@@ -29,6 +29,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dap.baselines import SELECTIONS
 from dap.config import as_record, load_config
 from dap.data import Source, open_dataset, split_validation
@@ -58,8 +60,8 @@ class Bench(Compared):
         write_shards(trained, self.pipeline)
         lines = (trained / "training" / "loss.csv").read_text().splitlines()[1:]
         steps, losses, speeds = zip(*(map(float, line.split(",")) for line in lines), strict=True)
-        part, images = max(1, len(lines) // 100), config.batch * int(steps[-1])
-        curve = [sum(losses[i : i + part]) / len(losses[i : i + part]) for i in range(0, len(lines), part)]
+        images = config.batch * int(steps[-1])
+        curve = [float(part.mean()) for part in np.array_split(losses, min(100, len(lines)))]
         seconds = images * sum(1 / speed for speed in speeds) / len(lines)
         self.results["backbone"] = {"recipe": self.setting.recipe, "images": images, "seconds": seconds, "loss": curve}
 
