@@ -364,6 +364,8 @@ def test_what_is_no_pipeline(tmp_path: Path, copy: Any, monkeypatch: pytest.Monk
     assert "or a hub id like owner/name" in refused("./nothing/here")
     (tmp_path / "empty").mkdir()
     assert "is not a diffusers pipeline: no model_index.json; found nothing" in refused(tmp_path / "empty")
+    (tmp_path / "begun" / "training").mkdir(parents=True)
+    assert "is a training that has not finished: type its `dap train` again" in refused(tmp_path / "begun")
     (tmp_path / "file").write_text("x")
     assert "unknown backbone" in refused(tmp_path / "file")
     there = copy()

@@ -25,6 +25,8 @@ def directory_of(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         if not any((path / f).is_file() for f in ("model_index.json", "config.json")):
+            if (path / "training").is_dir():
+                raise BackboneError(f"{name} is a training that has not finished: type its `dap train` again to go on")
             found = ", ".join(sorted(os.listdir(path))[:6]) or "nothing"
             raise BackboneError(
                 f"{name} is not a diffusers pipeline: no model_index.json; found {found}; give a pipeline's directory, "
