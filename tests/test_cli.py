@@ -157,14 +157,15 @@ def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:
         assert "Traceback" not in talk
 
 
-def test_a_training_interrupted_by_the_keyboard_is_saved_where_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["keyboard", "scheduler"])
+def test_a_training_that_is_interrupted_is_saved_where_it_stands(number: signal.Signals, tmp_path: Path) -> None:
     small = ["width=16", "depth=1", "heads=2", "batch=8", "steps=100000", "warmup=1", "save_every=99999"]
     out = tmp_path / "m"
     words = ["train", "digits:train", "--out", out, *(w for s in small for w in ("--set", f"train.{s}"))]
     with start(*words) as running:
         wait_for((out / "training" / "loss.csv").exists)
         wait_for(lambda: (out / "training" / "loss.csv").stat().st_size > 0)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         _, talk = running.communicate(timeout=60)
     assert running.returncode == 130
     said = re.search(r"interrupted; saved after step (\d+) of 100000\. To go on: dap train digits:train", talk)

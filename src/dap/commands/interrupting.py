@@ -1,4 +1,4 @@
-"""Ctrl-C while something runs that is whole only between its steps."""
+"""Ctrl-C, or what `kill` and a cluster's scheduler send, while something runs that is whole only between its steps."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import threading
 from types import FrameType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interruption:
-    """Within it Ctrl-C is noted for whoever asks between two steps; before the first, and the second time, it acts.
+    """Within it the signal is noted for whoever asks between two steps; before the first, and the second time, it acts.
 
     Called, it says whether to stop. Outside the main thread, where nothing can be caught, it never does.
     """
 
     def __init__(self) -> None:
         self.asked, self._stepping = False, False
-        self._before: Any = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
         self._stepping = True
@@ -24,12 +26,13 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._note)
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            if before is not None:  # a handler that was not set from Python cannot be given back
+                signal.signal(number, before)
 
     def _note(self, _: int, __: FrameType | None) -> None:
         if self.asked or not self._stepping:
