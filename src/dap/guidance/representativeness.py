@@ -85,11 +85,8 @@ class Representativeness:
     def __post_init__(self) -> None:
         check_kernel_name(self.kernel)
         one = (self.gamma is None) != (self.strength is None)
-        require(
-            one,
-            f"guidance needs either gamma or strength, got gamma={self.gamma} and strength={self.strength}; "
-            "e.g. --set guidance.strength=auto",
-        )
+        got = f"got gamma={self.gamma} and strength={self.strength}"
+        require(one, f"guidance needs either gamma or strength, {got}; e.g. --set guidance.strength=auto")
         auto = self.strength == "auto"
         require(
             auto or not isinstance(self.strength, str),
