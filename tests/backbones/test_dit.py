@@ -365,6 +365,8 @@ def test_what_is_no_pipeline(tmp_path: Path, copy: Any, monkeypatch: pytest.Monk
     (tmp_path / "empty").mkdir()
     assert "is not a diffusers pipeline: no model_index.json; found nothing" in refused(tmp_path / "empty")
     (tmp_path / "begun" / "training").mkdir(parents=True)
+    assert "is not a diffusers pipeline" in refused(tmp_path / "begun"), "a dataset may have such a folder, too"
+    (tmp_path / "begun" / "training" / "config.json").write_text("{}")
     assert "is a training that has not finished: type its `dap train` again" in refused(tmp_path / "begun")
     (tmp_path / "file").write_text("x")
     assert "unknown backbone" in refused(tmp_path / "file")

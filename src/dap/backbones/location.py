@@ -25,7 +25,7 @@ def directory_of(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         if not any((path / f).is_file() for f in ("model_index.json", "config.json")):
-            if (path / "training").is_dir():
+            if (path / "training" / "config.json").is_file():
                 raise BackboneError(f"{name} is a training that has not finished: type its `dap train` again to go on")
             found = ", ".join(sorted(os.listdir(path))[:6]) or "nothing"
             raise BackboneError(
