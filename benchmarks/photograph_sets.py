@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import product
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dap.baselines import SELECTIONS
-from dap.config import Config, EvaluationConfig, load_config
+from dap.config import Config, EvaluationConfig, digest, load_config
 from dap.data import Source, open_dataset
 from dap.distillation import open_job
 from dap.evaluation import evaluate
@@ -30,10 +31,24 @@ class Compared:
     device: str
     results: Results
     only: tuple[str, ...] = ("*",)
+    claims: list[Any] = field(default_factory=list)
 
     def missing(self, key: str) -> bool:
-        """Whether a row is asked for and not there yet."""
-        return key not in self.results and any(fnmatchcase(key, pattern) for pattern in self.only)
+        """Whether a row is asked for, not there yet, and measured by no other process; it is then this one's."""
+        asked = any(fnmatchcase(key, pattern) for pattern in self.only)
+        return asked and key not in self.results and self.claimed(key) and key not in self.results
+
+    def claimed(self, key: str) -> bool:
+        """Whether a row is this process's, until it ends: so several may run the same command."""
+        path = self.work / "claims" / digest(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = path.open("w")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self.claims.append(held)
+        return True
 
     @cached_property
     def train(self) -> Source:
@@ -58,15 +73,18 @@ class Compared:
             guidance = {**guidance, "reference_size": self.setting.paper_real}
         return load_config(
             data={"source": source or f"{self.data}:train"},
-            backbone={"name": str(self.pipeline), "device": self.device, **scale},
+            backbone={"name": str(self.pipeline), "device": self.device, "dtype": self.setting.sampling, **scale},
             guidance={key: value for key, value in guidance.items() if key not in scale},
             run={"ipc": ipc, "seed": seed, "reference_cache": str(self.work / "features")},
         )
 
+    def place(self, name: str, ipc: int, seed: int, part: str = "sets") -> Path:
+        """Where a set is made."""
+        return self.work / part / f"{''.join(c if c.isalnum() else '-' for c in name)}-ipc{ipc}-seed{seed}"
+
     def distilled(self, name: str, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Path:
         """The set, made or gone on with."""
-        safe = "".join(c if c.isalnum() else "-" for c in name)
-        out = self.work / ("sets" if source is None else "choose") / f"{safe}-ipc{ipc}-seed{seed}"
+        out = self.place(name, ipc, seed, "sets" if source is None else "choose")
         for _ in open_job(self.config(guidance, ipc, seed, source), out).render():
             pass
         return out
@@ -118,4 +136,6 @@ class Compared:
         """One of them: real images, or the distilled ones, made or gone on with."""
         if name in REAL:
             return replace(SELECTIONS[name](self.train, ipc, seed), name=f"{name} {seed}")
+        if f"set | {name} | {ipc} | {seed}" in self.results and (out := self.place(name, ipc, seed)).exists():
+            return out
         return self.distilled(name, self.method(name, ipc), ipc, seed)

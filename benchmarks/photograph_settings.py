@@ -8,6 +8,7 @@ from typing import Any
 from dap.guidance import PRESETS
 
 REAL = ("random", "herding", "kmeans")
+MAIN = (*REAL, "unguided", "dap-paper", "dap")
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
 GUIDED: dict[str, dict[str, Any]] = {
@@ -64,6 +65,7 @@ class Setting:
     close_seeds, close  further seeds, and the candidates that the first could not tell apart
     plenty      unguided images a class of the stage `generator`
     paper_real  real images a class that `dap-paper` sees; None: all, as published
+    sampling    dtype of the backbone that samples
     dtype       of the trainings that judge
     shares      IPC -> factor by which the share of epochs is cut further at that IPC
     compile     of the trainings that judge
@@ -85,6 +87,7 @@ class Setting:
     evaluations: int | None = None
     plenty: int = 1000
     paper_real: int | None = None
+    sampling: str = "fp32"
     dtype: str = "bf16"
     compile: bool = True
     shares: dict[int, float] = field(default_factory=dict)
@@ -110,10 +113,31 @@ class Setting:
         return round(self.networks[network] * self.shares.get(ipc, 1.0), 6)
 
 
-FULL = {"resnetap-10": 1.0, "resnet-18": 1.0}
 SETTINGS = {
-    "imagenette-gpu": Setting(recipe="train_imagenette_gpu", size=64, networks={"convnet-4": 1.0, **FULL}),
-    "cifar10-gpu": Setting(recipe="train_cifar10_gpu", size=32, networks={"convnet-3": 1.0, **FULL}),
+    "imagenette-gpu": Setting(
+        recipe="train_imagenette_gpu",
+        size=64,
+        networks={"convnet-4": 0.2, "resnetap-10": 0.1, "resnet-18": 0.1},
+        evaluations=5,
+        plenty=100,
+        paper_real=100,
+        sampling="bf16",
+        compile=False,
+        few=MAIN,
+        full=("convnet-4",),
+    ),
+    "cifar10-gpu": Setting(
+        recipe="train_cifar10_gpu",
+        size=32,
+        networks={"convnet-3": 0.2, "resnetap-10": 0.1, "resnet-18": 0.1},
+        evaluations=5,
+        plenty=100,
+        paper_real=100,
+        sampling="bf16",
+        compile=False,
+        few=MAIN,
+        full=(),
+    ),
     "imagenette-cpu": Setting(
         recipe="train_imagenette_cpu",
         size=32,
@@ -136,7 +160,7 @@ SETTINGS = {
             "k-means clusters",
         ),
         dtype="fp32",
-        few=("random", "herding", "kmeans", "unguided", "dap-paper", "dap"),
+        few=MAIN,
         long=(50,),
         full=("convnet-3",),
     ),
@@ -150,7 +174,7 @@ SETTINGS = {
         plenty=100,
         paper_real=200,
         dtype="fp32",
-        few=("random", "herding", "kmeans", "unguided", "dap-paper", "dap"),
+        few=MAIN,
         full=(),
     ),
     "imagenette16-cpu": Setting(
