@@ -116,6 +116,8 @@ class Compared:
         for tried, gamma, seed in product(self.setting.choose_ipcs, GAMMAS, self.setting.choose_seeds):
             if (key := f"choose | dap-paper, gamma {gamma:g} | {tried} | {seed}") in self.results:
                 worth.setdefault(tried, {}).setdefault(gamma, []).append(self.results[key]["last"])
+        if not worth:
+            raise SystemExit("no gamma of dap-paper has been tried yet: run --stage choose first")
         here = worth[min(worth, key=lambda tried: max(tried / ipc, ipc / tried))]
         return max(here, key=lambda gamma: mean_and_error(here[gamma])[0])
 

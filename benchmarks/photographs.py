@@ -15,9 +15,10 @@ worth     each set under `hard-small`, every network, one training seed a set; a
 metrics   representativeness, diversity, coverage, near-copies, at the tap that guided, and of pixels, which did not
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
 
-Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. `--only
-"worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern, so that several processes can share the
-work. Results: results/photographs_SETTING.json; `photograph_tables.py` and `photograph_pictures.py` show them.
+Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. Several
+processes may run one command at once: each row is measured by one of them (make the backbone first, and the sets before
+`worth`). `--only "worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern. Results:
+results/photographs_SETTING.json; `photograph_tables.py` and `photograph_pictures.py` show them.
 """
 
 from __future__ import annotations
