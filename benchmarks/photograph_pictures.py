@@ -28,16 +28,17 @@ METHODS, ACROSS = ("unguided", "dap-paper", "dap"), 5
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def sheet(sets: Path, real: Source, side: int, images: int = 5) -> bytes:
+def sheet(sets: Path, real: Source, images: int = 5) -> bytes:
     """JPEG, images of 64 px or more; real ones are drawn at random, a method without a set is left out."""
     sources = {"real": SELECTIONS["random"](real, images, 0)}
+    scale = max(1, 64 // real.images(0, [0]).shape[-1])
     made = {name: sets / f"{name}-ipc10-seed0" for name in METHODS}
     sources |= {name: open_dataset(str(place)) for name, place in made.items() if place.exists()}
     titles, sheets = [synset(n).partition(",")[0] if is_wnid(n) else n for n in real.class_names], []
     for first in range(0, len(titles), ACROSS):
         few = range(first, min(first + ACROSS, len(titles)))
         rows = [(name, [s.images(label, range(images)) for label in few]) for name, s in sources.items()]
-        sheets.append(contact_sheet(rows, [titles[label] for label in few], scale=max(1, 64 // side), wrap=images))
+        sheets.append(contact_sheet(rows, [titles[label] for label in few], scale=scale, wrap=images))
     stream = io.BytesIO()
     stacked(sheets).save(stream, format="JPEG", quality=80, optimize=True)
     return stream.getvalue()
@@ -62,7 +63,6 @@ if __name__ == "__main__":
     given = parser.parse_args()
     record: dict[str, Any] = json.loads((RESULTS / f"photographs_{given.setting}.json").read_text())
     place = given.work or Path("runs/photographs") / given.setting
-    side = record["setting"]["size"]
-    photographs = open_dataset(f"{given.data}:train", size=side)
-    write_whole(DOCS / f"photographs_{given.setting}.jpg", sheet(place / "sets", photographs, side))
+    photographs = open_dataset(f"{given.data}:train", size=record["setting"]["size"])
+    write_whole(DOCS / f"photographs_{given.setting}.jpg", sheet(place / "sets", photographs))
     write_whole(DOCS / f"photographs_{given.setting}_loss.png", loss_curve(record["rows"]["backbone"]["loss"]))

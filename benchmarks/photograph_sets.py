@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -31,7 +32,7 @@ class Compared:
     device: str
     results: Results
     only: tuple[str, ...] = ("*",)
-    claims: list[Any] = field(default_factory=list)
+    claims: list[int] = field(default_factory=list)
 
     def missing(self, key: str) -> bool:
         """Whether a row is asked for, not there yet, and measured by no other process; it is then this one's."""
@@ -42,10 +43,11 @@ class Compared:
         """Whether a row is this process's, until it ends: so several may run the same command."""
         path = self.work / "claims" / digest(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = path.open("w")
+        held = os.open(path, os.O_CREAT | os.O_WRONLY)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(held)
             return False
         self.claims.append(held)
         return True

@@ -3,8 +3,11 @@
 import importlib
 import io
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,6 +83,37 @@ def test_rows_that_are_there_are_not_measured_again_and_patterns_share_the_work(
     bench_on_digits(scripts, tmp_path / "work", *mine.only).worth()
 
 
+def test_a_row_that_another_process_measures_is_left_to_it_until_that_ends(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    mine, other = (bench_on_digits(scripts, tmp_path / "work", "worth | *") for _ in range(2))
+    assert mine.missing("worth | a")
+    assert not other.missing("worth | a")
+    assert other.missing("worth | b")
+    for held in mine.claims:  # what the system does when a process ends, killed or not
+        os.close(held)
+    assert other.missing("worth | a")
+
+
+def test_a_finished_set_is_judged_without_opening_its_backbone(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work", "set | unguided | 1 | 0", "worth | * | unguided | 1 | 0")
+    bench.sets()
+    monkeypatch.setattr(scripts["photograph_sets"], "open_job", None)  # called, it would raise
+    bench.worth()
+    assert 0 <= bench.results["worth | convnet-3 | unguided | 1 | 0"]["last"] <= 1
+
+
+def test_without_a_choice_there_is_no_gamma_and_a_line_says_what_to_run(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work")
+    untried = replace(bench, results={})
+    with pytest.raises(SystemExit, match="--stage choose"):
+        untried.method("dap-paper", 10)
+
+
 def test_the_published_gamma_is_the_best_on_the_validation_part_at_each_ipc(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
@@ -152,7 +186,9 @@ def test_the_sheet_has_a_row_for_real_images_and_for_each_method(
     assert sheet.format == "JPEG"
     assert sheet.width > few.width > 0
     rows = 2 * (1 + len(pictures.METHODS))  # two bands of classes
-    assert sheet.height == few.height >= rows * 2 * 8
+    assert sheet.height == few.height >= rows * 64  # of 8 px, shown eight times as large
+    shutil.rmtree(tmp_path / "dap-paper-ipc10-seed0")
+    assert Image.open(io.BytesIO(pictures.sheet(tmp_path, real))).height < sheet.height  # as long as it is not made
     assert pictures.loss_curve([1.0, 0.5, 0.25]).startswith(b"\x89PNG")
 
 
