@@ -1,6 +1,7 @@
 """Precision, slices, tiles, compilation, and what the autograd graph keeps."""
 
 import json
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -280,3 +281,13 @@ def test_a_set_is_distilled_in_half_precision(tmp_path: Any) -> None:
     done = CliRunner().invoke(app, [*command, *more])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["images"] == 10
+
+
+def test_what_the_compiler_says_of_itself_is_no_warning_to_a_user() -> None:
+    said = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled."  # on an H100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compile_blocks([])
+        warnings.warn(said, stacklevel=1)
+        with pytest.raises(UserWarning, match="another"):
+            warnings.warn("another", stacklevel=1)

@@ -67,9 +67,15 @@ def compile_blocks(blocks: Iterable[Any], backend: str = "inductor") -> None:
     # Blocks of one class share their code, and each is compiled for itself with and without gradient, for conditional,
     # null and real rows; at its limit the compiler would leave the further blocks as they are.
     dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILATIONS)
-    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")  # the compiler's own look
+    quiet_compiler()
     for block in blocks:
         block.forward = torch.compile(block.forward, backend=backend)
+
+
+def quiet_compiler() -> None:
+    """Leaves out what torch's compiler says of itself and a user can do nothing about."""
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")  # its own look
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # on a GPU: float32 is meant to be float32
 
 
 def computed(model: Any, forward: Any, x: Tensor) -> Tensor:

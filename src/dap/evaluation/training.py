@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dap.backbones.computing import quiet_compiler
 from dap.errors import ConfigError
 from dap.evaluation.augment import normalise
 from dap.evaluation.batches import COMPANY, Batches, Labelled, loss_of
@@ -35,6 +36,7 @@ class Training:
         compiled: bool = False,
     ) -> None:
         check_computing(device, bf16=bf16, compiled=compiled)
+        quiet_compiler()
         self.protocol, self.plan, self.device, self.bf16 = protocol, plan, device, bf16
         self.network = make().to(device)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(self.network) if compiled else self.network
