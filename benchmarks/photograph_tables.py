@@ -183,13 +183,8 @@ def times(about: dict[str, Any]) -> Iterator[str]:
         spent = row.get("seconds", 0) + row.get("made_seconds", 0)
         stages[key.partition(" | ")[0]] = stages.get(key.partition(" | ")[0], 0) + spent
     if any(stages.values()):
-        yield from ("## Time", "")
-        yield from (
-            "Hours of each stage, summed over the processes that shared it.",
-            "",
-            "| stage | hours |",
-            "|---|--:|",
-        )
+        yield from ("## Time", "", "Hours of each stage, summed over the processes that shared it.", "")
+        yield from ("| stage | hours |", "|---|--:|")
         yield from (f"| {stage} | {spent / 3600:.1f} |" for stage, spent in stages.items() if spent)
         yield ""
 
