@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ from dap.guidance import Representativeness, clusters, representativeness
 from dap.guidance.base import Shift
 from dap.noise import neighbours
 from dap.reference import Reference
-from dap.types import Step
+from dap.types import Step, Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,31 @@ class Sparse(Representativeness):
         """As ever at steps 0, `every`, 2 `every`, ...; else no shift."""
         shift = super().prepare(backbone, reference)
         return lambda step: shift(step) if step.index % self.every == 0 else torch.zeros_like(step.x_prev)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun(Representativeness):
+    """The preset, which with `[sampling] start` begins at real images: of its cluster, the one nearest to the mean.
+
+    mean  begin at the cluster's mean image instead
+    """
+
+    mean: bool = False
+
+    def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
+        """x_0 [B, C, H, W], one a unit."""
+        return torch.stack([self.middle(reference, unit.label)[unit.index] for unit in units])
+
+    def middle(self, reference: Reference, label: int) -> Tensor:
+        """[ipc, C, H, W]: of each cluster of a class."""
+        x_0, weights = reference.latents(label), clusters.clusters_of(reference, label)
+        if weights is None:
+            raise ValueError("fewer real images than synthetic ones")
+        means = weights.to(x_0) @ x_0.flatten(1)
+        if self.mean:
+            return means.view(-1, *x_0.shape[1:])
+        far = torch.cdist(means, x_0.flatten(1)).masked_fill(weights.to(x_0) == 0, torch.inf)
+        return x_0[far.argmin(1)]
 
 
 def kmeans_members(flat: Tensor, count: int, seed: int) -> Tensor:

@@ -30,7 +30,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 }
 FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
 SPARSE: dict[str, Any] = {"name": "divided:Sparse", **PRESETS["dap"], "interval": (0.0, 1.0)}
+BEGUN: dict[str, Any] = {"name": "divided:Begun", **PRESETS["dap"]}
 REMEDIES: dict[str, dict[str, Any]] = {
+    **{f"dap, from real images at {x:g}": {**BEGUN, "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
+    **{f"dap, from mean images at {x:g}": {**BEGUN, "start": x, "mean": True} for x in (0.5, 0.7, 0.9)},
     **{f"dap, repulsion {x:g}".replace("0.", "."): {"name": "dap", "repulsion": x} for x in (0.0, 0.15, 0.3, 0.5, 0.7)},
     "dap, repulsion .7, all steps but the last": {"name": "dap", "repulsion": 0.7, "interval": (0.0, 1.0)},
     **{f"dap, {n} real images": {"name": "dap", "reference_size": n} for n in (384, 480)},
