@@ -60,28 +60,18 @@ class Sparse(Representativeness):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun(Representativeness):
-    """The preset, which with `[sampling] start` begins at real images: of its cluster, the one nearest to the mean.
-
-    mean  begin at the cluster's mean image instead
-    """
-
-    mean: bool = False
+class Blurred(Representativeness):
+    """The preset, which with `[sampling] start` begins at the mean image of its cluster, not at a real one."""
 
     def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
         """x_0 [B, C, H, W], one a unit."""
-        return torch.stack([self.middle(reference, unit.label)[unit.index] for unit in units])
-
-    def middle(self, reference: Reference, label: int) -> Tensor:
-        """[ipc, C, H, W]: of each cluster of a class."""
-        x_0, weights = reference.latents(label), clusters.clusters_of(reference, label)
-        if weights is None:
-            raise ValueError("fewer real images than synthetic ones")
-        means = weights.to(x_0) @ x_0.flatten(1)
-        if self.mean:
-            return means.view(-1, *x_0.shape[1:])
-        far = torch.cdist(means, x_0.flatten(1)).masked_fill(weights.to(x_0) == 0, torch.inf)
-        return x_0[far.argmin(1)]
+        means = {}
+        for label in {unit.label for unit in units}:
+            x_0, weights = reference.latents(label), clusters.clusters_of(reference, label)
+            if weights is None:
+                raise ValueError("fewer real images than synthetic ones")
+            means[label] = torch.einsum("in,n...->i...", weights.to(x_0), x_0)
+        return torch.stack([means[unit.label][unit.index] for unit in units])
 
 
 def kmeans_members(flat: Tensor, count: int, seed: int) -> Tensor:

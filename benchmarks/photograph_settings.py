@@ -18,6 +18,7 @@ GUIDED: dict[str, dict[str, Any]] = {
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
     "dap, all steps but the last": {"name": "dap", "interval": (0.0, 1.0)},
+    "dap, from real images half way": {"name": "dap", "start": 0.5},
 }
 GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -30,10 +31,10 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 }
 FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
 SPARSE: dict[str, Any] = {"name": "divided:Sparse", **PRESETS["dap"], "interval": (0.0, 1.0)}
-BEGUN: dict[str, Any] = {"name": "divided:Begun", **PRESETS["dap"]}
+BLURRED: dict[str, Any] = {"name": "divided:Blurred", **PRESETS["dap"]}
 REMEDIES: dict[str, dict[str, Any]] = {
-    **{f"dap, from real images at {x:g}": {**BEGUN, "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
-    **{f"dap, from mean images at {x:g}": {**BEGUN, "start": x, "mean": True} for x in (0.5, 0.7, 0.9)},
+    **{f"dap, from real images at {x:g}": {"name": "dap", "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
+    **{f"dap, from mean images at {x:g}": {**BLURRED, "start": x} for x in (0.5, 0.7, 0.9)},
     **{f"dap, repulsion {x:g}".replace("0.", "."): {"name": "dap", "repulsion": x} for x in (0.0, 0.15, 0.3, 0.5, 0.7)},
     "dap, repulsion .7, all steps but the last": {"name": "dap", "repulsion": 0.7, "interval": (0.0, 1.0)},
     **{f"dap, {n} real images": {"name": "dap", "reference_size": n} for n in (384, 480)},

@@ -164,6 +164,25 @@ def test_a_guidance_may_give_the_images_to_start_from(config: Any, tmp_path: Pat
     assert distill(config(**settings), tmp_path / "a")["images"] == 6
 
 
+@pytest.mark.parametrize("name", ["dap", "dap-paper"])
+def test_the_presets_start_from_real_images_and_take_the_share_of_the_steps(
+    name: str, config: Any, tmp_path: Path
+) -> None:
+    def job(steps: int, start: float | None, out: str) -> Any:
+        return open_job(config(guidance={"name": name}, sampling={"steps": steps, "start": start}), tmp_path / out)
+
+    late, early = job(10, 0.1, "late"), job(10, 0.5, "early")
+    assert [len(list(one.sample(one.chunks[0]))) for one in (late, early)] == [1, 5]
+    units = late.chunks[0].units
+    begun = late.guidance.starts(late.reference, units)
+    (last,) = late.sample(late.chunks[0])
+    *_, half = early.sample(early.chunks[0])
+    assert (last.x - begun).norm() < (half.x - begun).norm()  # the later, the nearer to the real ones
+    made = distill(early.config, tmp_path / "early")
+    assert distill(early.config, tmp_path / "again")["digest"] == made["digest"]
+    assert job(10, None, "whole").record["digest"] != early.record["digest"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FromMany(FromFirst):
     """Runs out of memory where real images are encoded more than five at a time."""
@@ -182,9 +201,9 @@ def test_running_out_of_memory_before_the_first_step_is_gone_on_from(config: Any
 
 
 def test_a_start_without_images_to_start_from_is_refused(config: Any, tmp_path: Path) -> None:
-    for name in ("none", "dap"):
-        with pytest.raises(ConfigError, match=f"start is 0.7, but guidance '{name}' gives no images to start from"):
-            open_job(config(sampling={"start": 0.7}, guidance={"name": name}), tmp_path / "a")
+    for guidance in ({"name": "none"}, {"name": "dap-paper", "gamma": 0}):
+        with pytest.raises(ConfigError, match=f"start is 0.7, but guidance '{guidance['name']}' gives no images to st"):
+            open_job(config(sampling={"start": 0.7}, guidance=guidance), tmp_path / "a")
     for start in (0.0, -1.0, 1.01, 0.3, float("inf")):
         with pytest.raises(ConfigError, match=r"sampling.start is .* of 3 steps; use 0.33 to 1"):
             config(sampling={"start": start})

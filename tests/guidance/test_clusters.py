@@ -7,7 +7,7 @@ import torch
 
 from dap.errors import ConfigError
 from dap.guidance import Representativeness
-from dap.guidance.clusters import AT_ONCE, cluster_weights
+from dap.guidance.clusters import AT_ONCE, cluster_weights, clusters_of
 from dap.reference import Reference
 
 
@@ -97,3 +97,27 @@ def test_image_i_is_pulled_by_cluster_i_alone(strength: Any, repulsion: float, b
     slope, changed = (guidance.pull(rows, [features], weights)[0] for features in (real, other))
     torch.testing.assert_close(slope[0], changed[0], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(slope[1], changed[1], rtol=1e-2)
+
+
+@pytest.mark.parametrize("ipc", [1, 3])
+def test_images_begin_at_the_real_one_nearest_to_the_mean_of_their_cluster(ipc: int, bench: Any, units: Any) -> None:
+    b = bench(real=9, steps=2)
+    reference = b.reference(rows=9, ipc=ipc)
+    begun = Representativeness(strength="auto", reference="cluster").starts(reference, units([1, 0], ipc))
+    assert begun.shape == (2 * ipc, *b.sampler.backbone.latent_shape)
+    for row, unit in zip(begun, units([1, 0], ipc), strict=True):
+        x_0, weights = reference.latents(unit.label), clusters_of(reference, unit.label)
+        assert weights is not None
+        members = x_0[weights[unit.index] > 0]
+        apart = (members - members.mean(0)).flatten(1).norm(dim=1)
+        assert torch.equal(row, members[apart.argmin()])
+
+
+@pytest.mark.parametrize("options", [{"reference": "class"}, {"reference": "cluster"}])
+def test_without_clusters_or_enough_of_them_image_i_begins_at_real_image_i(
+    options: dict[str, str], bench: Any, units: Any
+) -> None:
+    b = bench(real=3, steps=2)
+    reference = b.reference(rows=3, ipc=4)
+    begun = Representativeness(strength=0.1, **options).starts(reference, units([0], 4))
+    assert torch.equal(begun, reference.latents(0)[[0, 1, 2, 0]])

@@ -65,3 +65,11 @@ def acts(interval: tuple[float, float], index: int, count: int) -> bool:
     """Whether step `index` of `count` lies in the half-open interval; 0 is the first step, 1 the last."""
     fraction = index / (count - 1) if count > 1 else 1.0
     return interval[0] <= fraction < interval[1]
+
+
+def rows_of_classes(step: Step) -> list[tuple[int, list[int]]]:
+    """(label, its rows) for every class of the step's chunk, in order of appearance."""
+    rows: dict[int, list[int]] = {}
+    for row, unit in enumerate(step.units):
+        rows.setdefault(unit.label, []).append(row)
+    return list(rows.items())

@@ -33,6 +33,16 @@ def clusters_of(reference: Reference, label: int) -> Tensor | None:
     return cluster_weights(x_0, reference.ipc, partner=neighbours(x_0.flatten(1)))
 
 
+def middles_of(reference: Reference, label: int) -> Tensor:
+    """x_0 [ipc, C, H, W]: of each cluster the real image nearest to its mean; all there are, where they are too few."""
+    x_0, weights = reference.latents(label), clusters_of(reference, label)
+    if weights is None:
+        return x_0
+    flat, weights = x_0.flatten(1).double().cpu(), weights.double()
+    far = torch.cdist(weights @ flat, flat).masked_fill(weights == 0, torch.inf)
+    return x_0[far.argmin(1).to(x_0.device)]
+
+
 def cluster_weights(rows: Tensor, count: int, seed: int = 0, partner: Tensor | None = None) -> Tensor:
     """W [count, N]: row i is 1/n over the n real images of cluster i, else 0; every image is in one cluster.
 

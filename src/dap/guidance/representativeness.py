@@ -20,7 +20,7 @@ image is moved farther than `reach` of its denoising step.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -31,13 +31,13 @@ from torch import Tensor
 from dap.backbones.base import Backbone
 from dap.config import require
 from dap.errors import BackboneError, unknown
-from dap.guidance.base import Shift
-from dap.guidance.clusters import clusters_of
+from dap.guidance.base import Shift, rows_of_classes
+from dap.guidance.clusters import clusters_of, middles_of
 from dap.guidance.energy import Energy
 from dap.guidance.taps import best_tap
 from dap.kernels import TINY, check_kernel_name
 from dap.pooling import Pooling
-from dap.types import Step
+from dap.types import Step, Unit
 
 if TYPE_CHECKING:
     from dap.reference import Reference
@@ -173,6 +173,13 @@ class Representativeness:
         """lambda of a set of so many images a class: of few, a whole one would drive each to the edge of its class."""
         return round(min(0.07 * ipc, 0.7), 4) if isinstance(self.repulsion, str) else self.repulsion
 
+    def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
+        """x_0 [B, C, H, W] for `[sampling] start`: the real image nearest to the cluster's mean, or the i-th of all."""
+        x_0 = {unit.label: reference.latents(unit.label) for unit in units}
+        if self.reference == "cluster":
+            x_0 = {label: middles_of(reference, label) for label in x_0}
+        return torch.stack([x_0[unit.label][unit.index % len(x_0[unit.label])] for unit in units])
+
     def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
         """The shift of a step; `reference` gives the real features of each class at the step's noise level."""
         weights: dict[int, Tensor | None] = {}
@@ -239,11 +246,3 @@ class Representativeness:
             factor = torch.minimum(gap.clamp_min(0) / square, self.reach * move / length)
         shift: Tensor = factor.view(-1, 1, 1, 1) * g_t
         return shift
-
-
-def rows_of_classes(step: Step) -> list[tuple[int, list[int]]]:
-    """(label, its rows) for every class of the step's chunk, in order of appearance."""
-    rows: dict[int, list[int]] = {}
-    for row, unit in enumerate(step.units):
-        rows.setdefault(unit.label, []).append(row)
-    return list(rows.items())
