@@ -97,6 +97,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "equal clusters, repulsion 0.7, contrast 0.8": {"name": "dap", "repulsion": 0.7},
     "the same, all steps but the last": {"name": "dap", "repulsion": 0.7, "interval": [0.0, 1.0]},
     "dap": {"name": "dap"},
+    "dap, started half way": {"name": "dap"},
     **{f"dap-paper, gamma {g}": {"name": "dap-paper", "gamma": float(g)} for g in (0.02, 0.05, 0.1, 0.2, 0.5, 1)},
 }
 SELECTED = ("random real", "k-means, pixels")
@@ -105,6 +106,7 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
     "auto, b 4, cfg 2": {"backbone": {"cfg_scale": 2.0}},
     "auto, b 4, 100 steps": {"sampling": {"steps": 100}},
     "clusters of pairs, started": {"sampling": {"start": 0.8}},
+    "dap, started half way": {"sampling": {"start": 0.5}},
 }
 
 
