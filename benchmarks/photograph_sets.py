@@ -32,24 +32,26 @@ class Compared:
     device: str
     results: Results
     only: tuple[str, ...] = ("*",)
-    claims: list[int] = field(default_factory=list)
+    claims: dict[str, int] = field(default_factory=dict)
 
-    def missing(self, key: str) -> bool:
+    def mine(self, key: str) -> bool:
         """Whether a row is asked for, not there yet, and measured by no other process; it is then this one's."""
         asked = any(fnmatchcase(key, pattern) for pattern in self.only)
         return asked and key not in self.results and self.claimed(key) and key not in self.results
 
     def claimed(self, key: str) -> bool:
-        """Whether a row is this process's, until it ends: so several may run the same command."""
+        """Takes a row for this process, until it is measured or the process ends; False where another has it."""
+        for done in [held for held in self.claims if held in self.results]:
+            os.close(self.claims.pop(done))
         path = self.work / "claims" / digest(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = os.open(path, os.O_CREAT | os.O_WRONLY)
+        held = self.claims.get(key) or os.open(path, os.O_CREAT | os.O_WRONLY)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(held)
             return False
-        self.claims.append(held)
+        self.claims[key] = held
         return True
 
     @cached_property

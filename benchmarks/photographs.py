@@ -3,8 +3,8 @@
     python benchmarks/photographs.py SETTING --data PARQUET_FOLDER [--work DIR] [--stage NAME ...] [--device cpu]
                                       [--only PATTERN ...]
 
-SETTING   imagenette-gpu, cifar10-gpu (full protocol), imagenette-cpu, cifar10-cpu (32 px, shortened evaluations, marked
-          scaled), imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
+SETTING   imagenette-gpu (64 px), cifar10-gpu, imagenette-cpu, cifar10-cpu (32 px), all with shortened evaluations,
+          marked scaled; imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
 backbone  `dap train` with configs/train_*.toml on the training split
 choose    generation seeds from 100: gammas, strengths and variants, distilled from nine tenths of the training split
           and judged on the last tenth (which the backbone has seen); nothing is ever chosen on test data
@@ -16,9 +16,9 @@ metrics   representativeness, diversity, coverage, near-copies, at the tap that 
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
 
 Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. Several
-processes may run one command at once: each row is measured by one of them (make the backbone first, and the sets before
-`worth`). `--only "worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern. Results:
-results/photographs_SETTING.json; `photograph_tables.py` and `photograph_pictures.py` show them.
+processes may run one command at once: each row is measured by one of them (but one stage after the other: `backbone`,
+`choose`, `sets`, the rest). `--only "worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern.
+Results: results/photographs_SETTING.json; `photograph_tables.py` and `photograph_pictures.py` show them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from dap.baselines import SELECTIONS
-from dap.config import as_record, load_config
+from dap.config import as_record, digest, load_config
 from dap.data import Source, open_dataset, split_validation
 from dap.distillation import open_job
 from dap.metrics import measure
@@ -42,7 +42,7 @@ from dap.train import train
 from photograph_files import write_folders, write_shards
 from photograph_sets import Compared
 from photograph_settings import CANDIDATES, REAL, REMEDIES, SETTINGS
-from record import Results
+from record import Results, alone
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -78,8 +78,9 @@ class Bench(Compared):
         """Sets of each candidate, distilled from nine tenths of the training split and judged on the last tenth."""
         fit, held = split_validation(self.train, 0.1)
         folder = self.work / "fit"
-        if not folder.exists():
-            write_folders(fit, folder)
+        with alone(f"{digest(str(folder.resolve()))}-fit"):
+            if not folder.exists():
+                write_folders(fit, folder)
         network = next(iter(self.setting.networks))
         for seed, ipc in product((*self.setting.choose_seeds, *self.setting.close_seeds), self.setting.choose_ipcs):
             real = {
@@ -87,7 +88,7 @@ class Bench(Compared):
             }
             for name in [*real, *candidates]:
                 key = f"choose | {name} | {ipc} | {seed}"
-                if self.setting.chosen_from(seed, name) and self.missing(key):
+                if self.setting.chosen_from(seed, name) and self.mine(key):
                     began = time.perf_counter()
                     what = real.get(name) or self.distilled(name, candidates[name], ipc, seed, str(folder))
                     made: dict[str, Any] = {"made_seconds": time.perf_counter() - began}
@@ -99,7 +100,7 @@ class Bench(Compared):
         """Many unguided images a class, and as many real ones."""
         count, network = self.setting.plenty, next(iter(self.setting.networks))
         for name in ("random", "unguided"):
-            if self.missing(key := f"generator | {name} | {count}"):
+            if self.mine(key := f"generator | {name} | {count}"):
                 real = replace(self.train.select(count, 0), name=f"random {count}")
                 what = real if name == "random" else self.distilled(name, {"name": "none"}, count, 0)
                 self.results[key] = self.judged(what, network, self.test, count)
@@ -117,7 +118,7 @@ class Bench(Compared):
     def sets(self) -> None:
         """Makes them all; a set that was stopped and gone on with keeps the seconds of its second part."""
         for about in self.all_sets():
-            if about[0] not in REAL and self.missing(key := "set | " + " | ".join(map(str, about))):
+            if about[0] not in REAL and self.mine(key := "set | " + " | ".join(map(str, about))):
                 began = time.perf_counter()
                 what = self.the_set(*about)
                 self.results[key] = {"seconds": time.perf_counter() - began, "guidance": self.decided(what)}
@@ -128,12 +129,12 @@ class Bench(Compared):
         for network in self.setting.networks:
             for name, ipc, seed in self.all_sets():
                 key = f"worth | {network} | {name} | {ipc} | {seed}"
-                if self.setting.wanted(network, name, ipc) and self.missing(key):
+                if self.setting.wanted(network, name, ipc) and self.mine(key):
                     what = self.the_set(name, ipc, seed)
                     self.results[key] = self.judged(what, network, self.test, ipc) | {"guidance": self.decided(what)}
                     print(key, self.results[key], flush=True)
             wanted = self.setting.full is None or network in self.setting.full
-            if wanted and self.missing(key := f"worth | {network} | full | all | 0"):
+            if wanted and self.mine(key := f"worth | {network} | full | all | 0"):
                 some = self.train.select(1, 0)
                 self.results[key] = self.judged(some, network, self.test, 1, real=self.train, baselines=["full"])
 
@@ -143,7 +144,7 @@ class Bench(Compared):
         for start, features in (("metrics", "tap"), ("metrics of pixels", "pixels")):
             config = MetricsConfig(points=0, reference_size=min(500, *self.train.counts), features=features)
             keys = {f"{start} | {name} | {ipc} | {seed}": (name, ipc, seed) for name, ipc, seed in self.all_sets()}
-            missing = [key for key in keys if self.missing(key)]
+            missing = [key for key in keys if self.mine(key)]
             if missing:
                 sets = [self.the_set(*keys[key]) for key in missing]
                 found = measure(sets, self.train, backbone=table, config=config, device=self.device)
@@ -159,7 +160,7 @@ class Bench(Compared):
             ("dap, from real images half way", False),
             ("dap-paper", False),
         ):
-            if self.missing(key := f"cost | {name}, {'warm' if warm else 'cold'}"):
+            if self.mine(key := f"cost | {name}, {'warm' if warm else 'cold'}"):
                 if warm:
                     self.seconds(name, warm)  # fills the bank
                 rows = []

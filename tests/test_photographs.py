@@ -87,12 +87,27 @@ def test_a_row_that_another_process_measures_is_left_to_it_until_that_ends(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
     mine, other = (bench_on_digits(scripts, tmp_path / "work", "worth | *") for _ in range(2))
-    assert mine.missing("worth | a")
-    assert not other.missing("worth | a")
-    assert other.missing("worth | b")
-    for held in mine.claims:  # what the system does when a process ends, killed or not
+    assert mine.mine("worth | a")
+    assert not other.mine("worth | a")
+    assert other.mine("worth | b")
+    assert mine.mine("worth | a")  # its own
+    for held in mine.claims.values():  # what the system does when a process ends, killed or not
         os.close(held)
-    assert other.missing("worth | a")
+    assert other.mine("worth | a")
+    other.results["worth | a"] = {"last": 0.5}
+    assert not other.mine("worth | a")
+    assert other.mine("worth | c")
+    assert set(other.claims) == {"worth | b", "worth | c"}  # what is measured is held no longer
+
+
+def test_a_start_goes_to_the_sampler_and_all_else_to_the_guidance(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work")
+    config = bench.config(bench.method("dap, from real images half way", 10), 10, 0)
+    plain = bench.config(bench.method("dap", 10), 10, 0)
+    assert (config.sampling.start, plain.sampling.start) == (0.5, None)
+    assert config.guidance == plain.guidance
 
 
 def test_a_finished_set_is_judged_without_opening_its_backbone(

@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from dap.cli import app
 from dap.commands.dry_run import estimate
+from dap.commands.live import guided_steps
 from dap.config import load_config
 from dap.data import match_classes
 from dap.distillation import distill, open_job
 from dap.errors import ConfigError, DataError
 from dap.store import Store
 from dap.testing import save_tiny_stable_diffusion
+from dap.trace import trace
 
 NAMES = ("n01440764", "bee", "cat")
 
@@ -178,6 +180,13 @@ def test_the_presets_start_from_real_images_and_take_the_share_of_the_steps(
     (last,) = late.sample(late.chunks[0])
     *_, half = early.sample(early.chunks[0])
     assert (last.x - begun).norm() < (half.x - begun).norm()  # the later, the nearer to the real ones
+    events = list(early.render())
+    assert {event.steps for event in events} == {5}
+    assert [event.step for event in events if event.chunk == 0] == [1, 2, 3, 4, 5]
+    assert len(guided_steps(early)) == 5
+    assert sum(guided_steps(early)) == 4  # all but the last
+    done, total = list(trace(early, f"{NAMES[0]}:0"))[-1]
+    assert done == total == 10  # guided and unguided
     made = distill(early.config, tmp_path / "early")
     assert distill(early.config, tmp_path / "again")["digest"] == made["digest"]
     assert job(10, None, "whole").record["digest"] != early.record["digest"]

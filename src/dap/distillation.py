@@ -85,6 +85,12 @@ class Job:
         """Samples chunks, with less at once when memory runs out."""
         return Thrift(self.sampler, guided, self.reference)
 
+    @property
+    def taken(self) -> range:
+        """The steps of the chain that are taken: all, or with `[sampling] start` its last share."""
+        count = len(self.sampler.chain.timesteps)
+        return range(count - int(count * (self.config.sampling.start or 1)), count)
+
     def start(self, chunk: Chunk) -> Start | None:
         """The images that the guidance gives to start from, when `[sampling] start` asks for them."""
         strength, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
@@ -103,14 +109,14 @@ class Job:
         if self.reference is not None and self.reference.bank is not None and missing:
             self.reference.bank.prepare()
         watch = Watch(self.reference)
-        thrift = self.thrift(watch.around(self.guided))
+        thrift, first, steps = self.thrift(watch.around(self.guided)), self.taken.start, len(self.taken)
         for number, chunk in enumerate(missing):
             began, state, told = time.perf_counter(), None, len(thrift.notes)
             for state in thrift.sample(chunk, partial(self.start, chunk)):
                 if state.index + 1 < state.count:
                     note, told = "; ".join(thrift.notes[told:]), len(thrift.notes)
                     seen = watch.distance, chunk.units
-                    yield Event(number, len(missing), state.index + 1, state.count, made, total, note, *seen)
+                    yield Event(number, len(missing), state.index + 1 - first, steps, made, total, note, *seen)
             if state is None:
                 raise AssertionError("a chain has at least one step")
             with enough_memory("decoding the images"):
@@ -120,7 +126,7 @@ class Job:
             made += len(chunk.units)
             note = "; ".join(thrift.notes[told:])
             seen = watch.distance, chunk.units
-            yield Event(number, len(missing), state.count, state.count, made, total, note, *seen)
+            yield Event(number, len(missing), steps, steps, made, total, note, *seen)
         store.finish()
 
     def _facts(self, began: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How one image came about, with and without guidance from the same noise; stored with the set, read by the report.
+"""How one image came about, with and without guidance from the same start; stored with the set, read by the report.
 
     trace/<class>/00007.json            steps: [{"step", "t", "guided", "unguided"}], the distances D_K along the way
     trace/<class>/00007-guided.png      the estimates of x_0 at these steps, side by side, the finished image last
@@ -57,7 +57,7 @@ def trace(job: Job, text: str) -> Iterator[tuple[int, int]]:
     if job.guided is not None:
         paths = {"guided": job.sample(chunk), **paths}
     seen: dict[str, list[Frame]] = {}
-    total, done = len(paths) * len(job.sampler.chain.timesteps), 0
+    total, done = len(paths) * len(job.taken), 0
     for name, states in paths.items():
         row = chunk.units.index(unit) if name == "guided" else 0
         seen[name] = []
@@ -85,9 +85,9 @@ class _View:
 
     def __init__(self, job: Job, unit: Unit) -> None:
         self.job, self.unit = job, unit
-        chain = job.sampler.chain
-        last = len(chain.timesteps) - 1
-        self.kept = {round(k * last / (FRAMES - 1)) for k in range(FRAMES)} if last >= FRAMES else set(range(last + 1))
+        last = len(job.taken) - 1
+        evenly = (round(k * last / (FRAMES - 1)) for k in range(FRAMES))
+        self.kept = {job.taken[k] for k in evenly} if last >= FRAMES else set(job.taken)
         self.tap: str = getattr(job.guidance, "tap", None) or job.backbone.default_tap
         self.kernel: str = getattr(job.guidance, "kernel", "linear")
         self.reference = _reference(job)

@@ -73,7 +73,7 @@ def compile_blocks(blocks: Iterable[Any], backend: str = "inductor") -> None:
 
 
 def quiet_compiler() -> None:
-    """Leaves out what torch's compiler says of itself and a user can do nothing about."""
+    """Leaves out what torch's compiler says of itself and what no user of dap is to act upon."""
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")  # its own look
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # on a GPU: float32 is meant to be float32
 

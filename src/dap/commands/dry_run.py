@@ -82,9 +82,8 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
 
 def estimate(job: Job, chunks: tuple[Chunk, ...]) -> Estimate:
     """Rows by counting, seconds from a few steps of the first chunk, memory as it stands then."""
-    count = len(job.sampler.chain.timesteps)
-    taken = range(count - int(count * (job.config.sampling.start or 1)), count)
-    guided = [i for i, on in enumerate(guided_steps(job)) if on and i in taken]
+    taken = job.taken
+    guided = [i for i, on in zip(taken, guided_steps(job), strict=True) if on]
     real, seconds, thrift = real_rows(job, chunks, guided), 0.0, job.thrift(job.guided)
     if chunks:
         _, plain = timed_steps(thrift, chunks[0], None)

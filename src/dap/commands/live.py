@@ -21,10 +21,9 @@ SMALLEST_SIDE = 64
 
 
 def guided_steps(job: Job) -> tuple[bool, ...]:
-    """By step of the chain, whether it is guided."""
-    count = len(job.sampler.chain.timesteps)
-    guidance = job.guidance
-    return tuple(guidance is not None and acts(guidance.interval, i, count) for i in range(count))
+    """By step that is taken, whether it is guided."""
+    guidance, count = job.guidance, len(job.sampler.chain.timesteps)
+    return tuple(guidance is not None and acts(guidance.interval, i, count) for i in job.taken)
 
 
 class Pace:

@@ -36,7 +36,8 @@ class Training:
         compiled: bool = False,
     ) -> None:
         check_computing(device, bf16=bf16, compiled=compiled)
-        quiet_compiler()
+        if compiled:
+            quiet_compiler()
         self.protocol, self.plan, self.device, self.bf16 = protocol, plan, device, bf16
         self.network = make().to(device)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(self.network) if compiled else self.network

@@ -174,7 +174,7 @@ class Representativeness:
         return round(min(0.07 * ipc, 0.7), 4) if isinstance(self.repulsion, str) else self.repulsion
 
     def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
-        """x_0 [B, C, H, W] for `[sampling] start`: the real image nearest to the cluster's mean, or the i-th of all."""
+        """x_0 [B, C, H, W] for `[sampling] start`: of cluster i the one nearest to its mean; or the i-th real one."""
         x_0 = {unit.label: reference.latents(unit.label) for unit in units}
         if self.reference == "cluster":
             x_0 = {label: middles_of(reference, label) for label in x_0}

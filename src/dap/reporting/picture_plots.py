@@ -112,7 +112,7 @@ def trajectory(
         below.legend(fontsize=9)
         title = f"How {record.get('class')}:{record.get('index')} came about"
         text = (
-            f"Estimates of the finished image at some of {record.get('count')} steps, from the same noise; below, the "
+            f"Estimates of the finished image at some of {record.get('count')} steps, from the same start; below, the "
             f"mean distance D_K at {record.get('tap')} to {record.get('real_images')} real images of the class at the "
             "same noise level."
         )
