@@ -66,7 +66,8 @@ def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
         for ipc in ipcs:
             mine, theirs = (values(rows, f"worth | {network} | {name} | {ipc}", "last") for name in ("dap", method))
             best = values(rows, f"worth | {network} | {method} | {ipc}", "best")
-            cells.append(f"{cell(theirs)} ({cell(best).partition(' ')[0]})" if theirs else "")
+            fewer = f", {len(theirs)} sets" if 1 < len(theirs) < about["setting"]["seeds"] else ""
+            cells.append(f"{cell(theirs)} ({cell(best).partition(' ')[0]}{fewer})" if theirs else "")
             drawn = method != "herding" and (method, ipc) != ("kmeans", 1)
             if ipc in ours:
                 differences.append(difference(mine, theirs, drawn) if method != "dap" else "")
