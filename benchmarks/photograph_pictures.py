@@ -3,6 +3,7 @@
     python benchmarks/photograph_pictures.py SETTING --data PARQUET_FOLDER [--work DIR]
 
 docs/photographs_SETTING.jpg        IPC 10, seed 0: the first images of every class, row by row a method
+docs/photographs_SETTING_samples.jpg  the backbone's last grid of samples, a row a class
 docs/photographs_SETTING_loss.png   training loss against the share of the way
 """
 
@@ -13,6 +14,8 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from dap.baselines import SELECTIONS
 from dap.data import Source, open_dataset
@@ -44,6 +47,14 @@ def sheet(sets: Path, real: Source, images: int = 5) -> bytes:
     return stream.getvalue()
 
 
+def samples(training: Path) -> bytes:
+    """JPEG of the last grid that `dap train` drew."""
+    stream = io.BytesIO()
+    with Image.open(max((training / "samples").glob("*.png"))) as grid:
+        grid.convert("RGB").save(stream, format="JPEG", quality=80, optimize=True)
+    return stream.getvalue()
+
+
 def loss_curve(losses: list[float]) -> bytes:
     """PNG of the losses of each hundredth of the way."""
     with paper(4.8, 2.6) as figure:
@@ -65,4 +76,5 @@ if __name__ == "__main__":
     place = given.work or Path("runs/photographs") / given.setting
     photographs = open_dataset(f"{given.data}:train", size=record["setting"]["size"])
     write_whole(DOCS / f"photographs_{given.setting}.jpg", sheet(place / "sets", photographs))
+    write_whole(DOCS / f"photographs_{given.setting}_samples.jpg", samples(place / "backbone" / "training"))
     write_whole(DOCS / f"photographs_{given.setting}_loss.png", loss_curve(record["rows"]["backbone"]["loss"]))

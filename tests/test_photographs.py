@@ -204,6 +204,10 @@ def test_the_sheet_has_a_row_for_real_images_and_for_each_method(
     assert sheet.height == few.height >= rows * 64  # of 8 px, shown eight times as large
     shutil.rmtree(tmp_path / "dap-paper-ipc10-seed0")
     assert Image.open(io.BytesIO(pictures.sheet(tmp_path, real))).height < sheet.height  # as long as it is not made
+    (tmp_path / "samples").mkdir()
+    for step, side in ((100, 8), (2000, 16)):
+        Image.new("RGB", (side, side)).save(tmp_path / "samples" / f"{step:07d}.png")
+    assert Image.open(io.BytesIO(pictures.samples(tmp_path))).size == (16, 16)  # the last
     assert pictures.loss_curve([1.0, 0.5, 0.25]).startswith(b"\x89PNG")
 
 
