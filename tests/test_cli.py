@@ -346,6 +346,9 @@ def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp
     assert done.returncode == 0, done.stderr
     assert "more images than there are real ones: class '1' has 1 (and 1 other), --ipc asks for 2" in done.stderr
     assert "tap auto: block." in done.stderr
+    assert "near-copies" not in done.stderr
+    late = dap(*words[:-2], "--out", tmp_path / "l", "--set", "sampling.start=0.1", "--dry-run")
+    assert "images begin at real ones and take the last 10% of the steps: expect near-copies" in late.stderr
     assert "--test TEST" in done.stderr
     paper = dap(*words, "--out", tmp_path / "p", "--guidance", "dap-paper", "--dry-run")
     assert "gamma = 1, the paper's for DiT-XL/2" in paper.stderr
