@@ -117,28 +117,14 @@ class Setting:
         return round(self.networks[network] * self.shares.get(ipc, 1.0), 6)
 
 
+ON_GPU: dict[str, Any] = {"evaluations": 5, "paper_real": 100, "sampling": "bf16", "compile": False, "few": MAIN}
+RESNETS = {"resnetap-10": 0.1, "resnet-18": 0.1}
 SETTINGS = {
     "imagenette-gpu": Setting(
-        recipe="train_imagenette_gpu",
-        size=64,
-        networks={"convnet-4": 0.2, "resnetap-10": 0.1, "resnet-18": 0.1},
-        evaluations=5,
-        paper_real=100,
-        sampling="bf16",
-        compile=False,
-        few=MAIN,
-        full=("convnet-4",),
+        recipe="train_imagenette_gpu", size=64, networks={"convnet-4": 0.2, **RESNETS}, full=("convnet-4",), **ON_GPU
     ),
     "cifar10-gpu": Setting(
-        recipe="train_cifar10_gpu",
-        size=32,
-        networks={"convnet-3": 0.2, "resnetap-10": 0.1, "resnet-18": 0.1},
-        evaluations=5,
-        paper_real=100,
-        sampling="bf16",
-        compile=False,
-        few=MAIN,
-        full=(),
+        recipe="train_cifar10_gpu", size=32, networks={"convnet-3": 0.2, **RESNETS}, full=(), **ON_GPU
     ),
     "imagenette-cpu": Setting(
         recipe="train_imagenette_cpu",

@@ -120,7 +120,7 @@ def remarks(job: Job) -> list[str]:
     if start is not None and start < 0.5:
         out.append(
             f"images begin at real ones and take the last {start:.0%} of the steps: expect near-copies of these, which "
-            "dap measure counts; from 50% on there were no more of them than without a start"
+            "dap measure counts"
         )
     if guidance.options.get("tap") == "auto" and job.guidance is not None:
         out.append(f"tap auto: {job.guidance.tap}")
