@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from dap.backbones.base import Backbone
-from dap.guidance import Representativeness, clusters, representativeness
+from dap.guidance import Representativeness, clusters
 from dap.guidance.base import Shift
 from dap.noise import neighbours
 from dap.reference import Reference
-from dap.types import Step, Unit
+from dap.types import Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +29,15 @@ class Divided(Representativeness):
     rows: str = "pixels"
     equal: bool = False
 
-    def prepare(self, backbone: Backbone, reference: Reference) -> Shift:
-        """As ever, with other clusters in the place of the preset's for as long as a shift is computed."""
-        shift = super().prepare(backbone, reference)
-
-        def divided(step: Step) -> Tensor:
-            with patch.object(representativeness, "clusters_of", self.weights):
-                return shift(step)
-
-        return divided
-
-    def weights(self, reference: Reference, label: int) -> Tensor:
-        """W [ipc, N]."""
-        x_0 = reference.latents(label)
-        rows = x_0 if self.rows == "pixels" else reference.features(label, reference.anchor_steps[-2])
-        with patch.object(clusters, "_members", clusters._members if self.equal else kmeans_members):
-            return clusters.cluster_weights(rows.flatten(1), reference.ipc, partner=neighbours(x_0.flatten(1)))
+    def shares(self, reference: Reference, label: int) -> Tensor | None:
+        """W [ipc, N], found once."""
+        if label not in reference.divided:
+            x_0 = reference.latents(label)
+            rows = x_0 if self.rows == "pixels" else reference.features(label, reference.anchor_steps[-2])
+            partner = neighbours(x_0.flatten(1))
+            with patch.object(clusters, "_members", clusters._members if self.equal else kmeans_members):
+                reference.divided[label] = clusters.cluster_weights(rows.flatten(1), reference.ipc, partner=partner)
+        return reference.divided[label]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +54,13 @@ class Sparse(Representativeness):
 
 @dataclass(frozen=True, kw_only=True)
 class Blurred(Representativeness):
-    """The preset, which with `[sampling] start` begins at the mean image of its cluster, not at a real one."""
+    """The preset, which begins at the mean image of its cluster, not at a real one."""
 
     def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
         """x_0 [B, C, H, W], one a unit."""
         means = {}
         for label in {unit.label for unit in units}:
-            x_0, weights = reference.latents(label), clusters.clusters_of(reference, label)
+            x_0, weights = reference.latents(label), self.shares(reference, label)
             if weights is None:
                 raise ValueError("fewer real images than synthetic ones")
             means[label] = torch.einsum("in,n...->i...", weights.to(x_0), x_0)

@@ -71,15 +71,14 @@ class Compared:
         return self.work / "backbone-fp16"
 
     def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
-        """A distillation; `cfg_scale` among a guidance's keys is the backbone's, `start` the sampler's."""
-        scale, start = ({k: v for k, v in guidance.items() if k == key} for key in ("cfg_scale", "start"))
+        """A distillation; `cfg_scale` among a guidance's keys is the backbone's."""
+        scale = {key: value for key, value in guidance.items() if key == "cfg_scale"}
         if guidance["name"] == "dap-paper" and self.setting.paper_real is not None:
             guidance = {**guidance, "reference_size": self.setting.paper_real}
         return load_config(
             data={"source": source or f"{self.data}:train"},
             backbone={"name": str(self.pipeline), "device": self.device, "dtype": self.setting.sampling, **scale},
-            guidance={key: value for key, value in guidance.items() if key not in {**scale, **start}},
-            sampling=start,
+            guidance={key: value for key, value in guidance.items() if key not in scale},
             run={"ipc": ipc, "seed": seed, "reference_cache": str(self.work / "features")},
         )
 

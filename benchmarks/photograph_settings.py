@@ -11,14 +11,16 @@ REAL = ("random", "herding", "kmeans")
 MAIN = (*REAL, "unguided", "dap-paper", "dap")
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
+BEFORE: dict[str, Any] = {"name": "dap", "reference_choice": "support", "start": 1.0}
 GUIDED: dict[str, dict[str, Any]] = {
     "dap": {"name": "dap"},
     "auto, clusters, repulsion 1": {**PLAIN, "repulsion": 1.0},
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
-    "dap, all steps but the last": {"name": "dap", "interval": (0.0, 1.0)},
-    "dap, from real images half way": {"name": "dap", "start": 0.5},
+    "former dap": BEFORE,
+    "former dap, all steps but the last": {**BEFORE, "interval": (0.0, 1.0)},
+    "former dap, from real images half way": {**BEFORE, "start": 0.5},
 }
 GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -29,24 +31,25 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
-FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
-SPARSE: dict[str, Any] = {"name": "divided:Sparse", **PRESETS["dap"], "interval": (0.0, 1.0)}
-BLURRED: dict[str, Any] = {"name": "divided:Blurred", **PRESETS["dap"]}
+OLD: dict[str, Any] = {**PRESETS["dap"], **BEFORE}
+FORMER: dict[str, Any] = {**OLD, "name": "divided:Divided", "repulsion": 1.0}
+SPARSE: dict[str, Any] = {**OLD, "name": "divided:Sparse", "interval": (0.0, 1.0)}
+BLURRED: dict[str, Any] = {**OLD, "name": "divided:Blurred"}
 REMEDIES: dict[str, dict[str, Any]] = {
-    **{f"dap, from real images at {x:g}": {"name": "dap", "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
-    **{f"dap, from mean images at {x:g}": {**BLURRED, "start": x} for x in (0.5, 0.7, 0.9)},
-    **{f"dap, repulsion {x:g}".replace("0.", "."): {"name": "dap", "repulsion": x} for x in (0.0, 0.15, 0.3, 0.5, 0.7)},
-    "dap, repulsion .7, all steps but the last": {"name": "dap", "repulsion": 0.7, "interval": (0.0, 1.0)},
-    **{f"dap, {n} real images": {"name": "dap", "reference_size": n} for n in (384, 480)},
-    "dap, clusters of features": {"name": "divided:Divided", **PRESETS["dap"], "rows": "features", "equal": True},
-    **{f"dap, reach {r:g}": {"name": "dap", "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
-    "dap, beyond 1": {"name": "dap", "beyond": 1.0},
-    "dap, beyond 1, reach 4": {"name": "dap", "beyond": 1.0, "reach": 4.0},
-    "dap, beyond 16, reach 4": {"name": "dap", "beyond": 16.0, "reach": 4.0},
-    "dap, contrast 0": {"name": "dap", "contrast": 0.0},
-    "dap, steps .2 to 1": {"name": "dap", "interval": (0.2, 1.0)},
-    **{f"dap, every second of all steps, reach {r:g}": {**SPARSE, "reach": r} for r in (0.5, 1.0)},
-    "dap, cfg 2.5": {"name": "dap", "cfg_scale": 2.5},
+    **{f"former dap, from real images at {x:g}": {**BEFORE, "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
+    **{f"former dap, from mean images at {x:g}": {**BLURRED, "start": x} for x in (0.5, 0.7, 0.9)},
+    **{f"former dap, repulsion {x:g}".replace("0.", "."): {**BEFORE, "repulsion": x} for x in (0.0, 0.15, 0.3, 0.5, 0.7)},
+    "former dap, repulsion .7, all steps but the last": {**BEFORE, "repulsion": 0.7, "interval": (0.0, 1.0)},
+    **{f"former dap, {n} real images": {**BEFORE, "reference_size": n} for n in (384, 480)},
+    "former dap, clusters of features": {**OLD, "name": "divided:Divided", "rows": "features", "equal": True},
+    **{f"former dap, reach {r:g}": {**BEFORE, "reach": r} for r in (0.3, 1.0, 2.0, 4.0)},
+    "former dap, beyond 1": {**BEFORE, "beyond": 1.0},
+    "former dap, beyond 1, reach 4": {**BEFORE, "beyond": 1.0, "reach": 4.0},
+    "former dap, beyond 16, reach 4": {**BEFORE, "beyond": 16.0, "reach": 4.0},
+    "former dap, contrast 0": {**BEFORE, "contrast": 0.0},
+    "former dap, steps .2 to 1": {**BEFORE, "interval": (0.2, 1.0)},
+    **{f"former dap, every second of all steps, reach {r:g}": {**SPARSE, "reach": r} for r in (0.5, 1.0)},
+    "former dap, cfg 2.5": {**BEFORE, "cfg_scale": 2.5},
     "k-means clusters": FORMER,
     "k-means clusters, repulsion 0": {**FORMER, "repulsion": 0.0},
     "k-means clusters, repulsion .5": {**FORMER, "repulsion": 0.5},
@@ -117,7 +120,7 @@ class Setting:
         return round(self.networks[network] * self.shares.get(ipc, 1.0), 6)
 
 
-ON_GPU: dict[str, Any] = {"evaluations": 5, "paper_real": 100, "sampling": "bf16", "compile": False, "few": MAIN}
+ON_GPU: dict[str, Any] = {"choose_ipcs": (10, 1, 50), "choose_seeds": (100,), "evaluations": 5, "paper_real": 100, "sampling": "bf16", "compile": False, "few": MAIN}
 RESNETS = {"resnetap-10": 0.1, "resnet-18": 0.1}
 SETTINGS = {
     "imagenette-gpu": Setting(
@@ -140,11 +143,12 @@ SETTINGS = {
             "random",
             "dap",
             "dap-paper, gamma 10",
-            "dap, all steps but the last",
-            "dap, repulsion .5",
-            "auto, repulsion 1",
-            "auto, RBF-MMD",
-            "strength 0.3, repulsion 1",
+            "former dap",
+            "former dap, all steps but the last",
+            "former dap, repulsion .5",
+            "former dap, auto, repulsion 1",
+            "former dap, auto, RBF-MMD",
+            "former dap, strength 0.3, repulsion 1",
             "k-means clusters",
         ),
         dtype="fp32",

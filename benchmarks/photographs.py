@@ -154,12 +154,7 @@ class Bench(Compared):
 
     def cost(self) -> None:
         """Four pairs a case, in turn guided and unguided first."""
-        for name, warm in (
-            ("dap", False),
-            ("dap", True),
-            ("dap, from real images half way", False),
-            ("dap-paper", False),
-        ):
+        for name, warm in (("dap", False), ("dap", True), ("dap-paper", False)):
             if self.mine(key := f"cost | {name}, {'warm' if warm else 'cold'}"):
                 if warm:
                     self.seconds(name, warm)  # fills the bank

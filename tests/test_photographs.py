@@ -100,14 +100,12 @@ def test_a_row_that_another_process_measures_is_left_to_it_until_that_ends(
     assert set(other.claims) == {"worth | b", "worth | c"}  # what is measured is held no longer
 
 
-def test_a_start_goes_to_the_sampler_and_all_else_to_the_guidance(
+def test_a_scale_goes_to_the_backbone_and_all_else_to_the_guidance(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
     bench = bench_on_digits(scripts, tmp_path / "work")
-    config = bench.config(bench.method("dap, from real images half way", 10), 10, 0)
-    plain = bench.config(bench.method("dap", 10), 10, 0)
-    assert (config.sampling.start, plain.sampling.start) == (0.5, None)
-    assert config.guidance == plain.guidance
+    config = bench.config({"name": "dap", "cfg_scale": 2.5, "start": 0.7}, 10, 0)
+    assert (config.backbone.cfg_scale, config.guidance.options) == (2.5, {"start": 0.7})
 
 
 def test_a_finished_set_is_judged_without_opening_its_backbone(

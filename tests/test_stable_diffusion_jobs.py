@@ -138,6 +138,7 @@ def test_the_same_names_in_the_same_order_are_the_same_classes() -> None:
 class FromFirst:
     """Starts every image at the first real one of its class."""
 
+    start: float = 1.0
     interval: tuple[float, float] = (0.0, 1.0)
     tap = None
     couples = False
@@ -153,12 +154,13 @@ class FromFirst:
 
 
 def test_a_guidance_may_give_the_images_to_start_from(config: Any, tmp_path: Path) -> None:
-    settings = {"guidance": {"name": f"{__name__}:FromFirst"}, "sampling": {"steps": 10, "start": 0.3}}
+    name, steps = f"{__name__}:FromFirst", {"steps": 10}
+    settings = {"guidance": {"name": name, "start": 0.3}, "sampling": steps}
     job = open_job(config(**settings), tmp_path / "a")
     states = list(job.sample(job.chunks[0]))
     assert [state.index for state in states] == [7, 8, 9]
     x_0 = job.reference.latents(0)[0]
-    whole = open_job(config(guidance=settings["guidance"], sampling={"steps": 10}), tmp_path / "b")
+    whole = open_job(config(guidance={"name": name}, sampling=steps), tmp_path / "b")
     far = list(whole.sample(whole.chunks[0]))[-1].x[0]
     assert (states[-1].x[0] - x_0).norm() < (far - x_0).norm()
     assert [estimate(j, j.chunks).rows for j in (job, whole)] == [3 * 2 * 6, 10 * 2 * 6]
@@ -170,8 +172,8 @@ def test_a_guidance_may_give_the_images_to_start_from(config: Any, tmp_path: Pat
 def test_the_presets_start_from_real_images_and_take_the_share_of_the_steps(
     name: str, config: Any, tmp_path: Path
 ) -> None:
-    def job(steps: int, start: float | None, out: str) -> Any:
-        return open_job(config(guidance={"name": name}, sampling={"steps": steps, "start": start}), tmp_path / out)
+    def job(steps: int, start: float, out: str) -> Any:
+        return open_job(config(guidance={"name": name, "start": start}, sampling={"steps": steps}), tmp_path / out)
 
     late, early = job(10, 0.1, "late"), job(10, 0.5, "early")
     assert [len(list(one.sample(one.chunks[0]))) for one in (late, early)] == [1, 5]
@@ -189,7 +191,10 @@ def test_the_presets_start_from_real_images_and_take_the_share_of_the_steps(
     assert done == total == 10  # guided and unguided
     made = distill(early.config, tmp_path / "early")
     assert distill(early.config, tmp_path / "again")["digest"] == made["digest"]
-    assert job(10, None, "whole").record["digest"] != early.record["digest"]
+    whole = job(10, 1.0, "whole")
+    assert whole.record["digest"] != early.record["digest"]
+    assert (len(whole.taken), whole.start(whole.chunks[0])) == (10, None)
+    assert [len(job(n, 0.5, "odd").taken) for n in (1, 3, 5)] == [1, 2, 3]  # rounded up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,16 +208,21 @@ class FromMany(FromFirst):
 
 
 def test_running_out_of_memory_before_the_first_step_is_gone_on_from(config: Any, tmp_path: Path) -> None:
-    settings = {"guidance": {"name": f"{__name__}:FromMany"}, "sampling": {"steps": 4, "start": 0.5}}
+    settings = {"guidance": {"name": f"{__name__}:FromMany", "start": 0.5}, "sampling": {"steps": 4}}
     assert distill(config(**settings), tmp_path / "a")["images"] == 6
     marker = json.loads((tmp_path / "a" / "chunks" / "00000.json").read_text())
     assert marker["notes"] == ["out of memory: micro-batch 3 instead of 6; last bits may differ"]
 
 
-def test_a_start_without_images_to_start_from_is_refused(config: Any, tmp_path: Path) -> None:
-    for guidance in ({"name": "none"}, {"name": "dap-paper", "gamma": 0}):
-        with pytest.raises(ConfigError, match=f"start is 0.7, but guidance '{guidance['name']}' gives no images to st"):
-            open_job(config(sampling={"start": 0.7}, guidance=guidance), tmp_path / "a")
-    for start in (0.0, -1.0, 1.01, 0.3, float("inf")):
-        with pytest.raises(ConfigError, match=r"sampling.start is .* of 3 steps; use 0.33 to 1"):
-            config(sampling={"start": start})
+@pytest.mark.parametrize("start", [0.0, -1.0, 1.01, float("inf"), float("nan")])
+def test_a_start_is_a_share_of_the_steps(start: float, config: Any, tmp_path: Path) -> None:
+    for name in ("dap", f"{__name__}:FromFirst"):
+        with pytest.raises(ConfigError, match=r"guidance.start is .*(use above 0 to 1|finite number)"):
+            open_job(config(guidance={"name": name, "start": start}), tmp_path / "a")
+
+
+def test_a_guidance_without_images_to_start_from_has_no_start(config: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="guidance 'none' has no options, got start"):
+        open_job(config(guidance={"name": "none", "start": 0.7}), tmp_path / "a")
+    off = open_job(config(guidance={"name": "dap-paper", "gamma": 0, "start": 0.7}), tmp_path / "a")
+    assert (len(off.taken), off.start(off.chunks[0])) == (3, None)  # scale zero: the unguided path, from noise

@@ -107,22 +107,18 @@ class SamplingConfig:
     """`[sampling]`: the reverse chain. `scheduler` ddpm or ddim, `steps` 1..1000, `eta` 0..1 (ddim's noise).
 
     variance  of ddpm's noise: fixed, or learned by the model as the original DiT samples; None: learned where it is
-    start     0..1: the last share of the steps, from images that the guidance gives (image to image)
     """
 
     scheduler: str = "ddpm"
     steps: int = 50
     eta: float = 0.0
     variance: str | None = None
-    start: float | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler not in ("ddpm", "ddim"):
             raise ConfigError(unknown("scheduler", self.scheduler, ("ddpm", "ddim")))
         require(1 <= self.steps <= 1000, f"sampling.steps is {self.steps}; use 1 to 1000")
         require(0 <= self.eta <= 1, f"sampling.eta is {self.eta}; use 0 (deterministic) to 1")
-        taken = self.start is None or (self.start <= 1 and int(self.steps * self.start) >= 1)
-        require(taken, f"sampling.start is {self.start} of {self.steps} steps; use {1 / self.steps:.2g} to 1 (all)")
         require(
             not (self.eta and self.scheduler == "ddpm"),
             "sampling.eta needs the ddim scheduler: --set sampling.scheduler=ddim",

@@ -22,14 +22,14 @@ from dap.backbones import Backbone
 from dap.config import Config, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
-from dap.guidance import Guidance, load_guidance
+from dap.guidance import Guidance, load_guidance, share_taken
 from dap.identity import identity
 from dap.memory import Thrift, enough_memory
 from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.reference import Reference
 from dap.resolution import backbone_of, decided, real_images, reference_size, resolved, sampler_of
-from dap.sampling import Guided, Sampler, Start, State, trajectory
+from dap.sampling import Guided, Sampler, Start, State, first_of, trajectory
 from dap.store import Store
 from dap.support import candidates, supporting
 from dap.types import Chunk, Unit
@@ -87,14 +87,16 @@ class Job:
 
     @property
     def taken(self) -> range:
-        """The steps of the chain that are taken: all, or with `[sampling] start` its last share."""
+        """The steps of the chain that are taken: all, or the last share, where the guidance says where to start."""
         count = len(self.sampler.chain.timesteps)
-        return range(count - int(count * (self.config.sampling.start or 1)), count)
+        return range(first_of(count, share_taken(self.guidance)), count)
 
     def start(self, chunk: Chunk) -> Start | None:
-        """The images that the guidance gives to start from, when `[sampling] start` asks for them."""
-        strength, starts = self.config.sampling.start, getattr(self.guidance, "starts", None)
-        return Start(x_0=starts(self.reference, chunk.units), strength=strength) if strength and starts else None
+        """The images that the guidance gives to start from; None: noise."""
+        share, starts = share_taken(self.guidance), getattr(self.guidance, "starts", None)
+        if share == 1 or starts is None:
+            return None
+        return Start(x_0=starts(self.reference, chunk.units), strength=share)
 
     def store(self) -> Store:
         """The output directory, created or gone on with. Raises StoreError when it cannot be used."""
@@ -155,15 +157,16 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     guidance = None if guidance is None or getattr(guidance, "off", False) else guidance
     data = config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset)
-    start, gives = config.sampling.start, f"guidance {config.guidance.name!r} gives no images to start from"
-    require(start is None or hasattr(guidance, "starts"), f"sampling.start is {start}, but {gives}; leave it out")
     backbone = backbone_of(config, source.class_names)
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     everything = source.counts
     if guidance is not None:
         guidance = guidance.resolved(backbone)
+        share = share_taken(guidance)
+        require(0 < share <= 1, f"guidance.start is {share}; use above 0 to 1 (all steps, begun at noise)")
         size = reference_size(guidance, config.run.ipc)
-        source, bad = _checked(real_images(source, config, backbone), size, data.on_bad_image, on_check)
+        choice = getattr(guidance, "reference_choice", "support")
+        source, bad = _checked(real_images(source, config, backbone), size, choice, data.on_bad_image, on_check)
         everything = tuple(a - b for a, b in zip(everything, bad, strict=True))
     out = Path(out).expanduser()
     couples = guidance is not None and guidance.couples
@@ -186,12 +189,12 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
 
 
 def _checked(
-    source: Source, size: int | None, on_bad_image: str, on_check: Callable[[int, int], None] | None
+    source: Source, size: int | None, choice: str, on_bad_image: str, on_check: Callable[[int, int], None] | None
 ) -> tuple[Source, tuple[int, ...]]:
     """(the `size` support points of each class, among images that can be read; how many of a class cannot be)."""
-    pooled = candidates(source, size)
+    pooled = candidates(source, size, choice)
     checked = pooled.checked(on_bad_image, on_check)
-    return supporting(checked, size), tuple(a - b for a, b in zip(pooled.counts, checked.counts, strict=True))
+    return supporting(checked, size, choice), tuple(a - b for a, b in zip(pooled.counts, checked.counts, strict=True))
 
 
 def distill(config: Config, out: str | Path, progress: Callable[[Event], None] | None = None) -> dict[str, Any]:

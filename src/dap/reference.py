@@ -81,6 +81,7 @@ class Reference:
         self.negative_pool = pool_of(source.counts, negative_rows)
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
         self._latents, self._kept = Kept(KEPT_BYTES), Kept(KEPT_BYTES)
+        self.divided: dict[int, Tensor | None] = {}  # of each class, what `guidance.clusters` found, once for all steps
         self._pool_at = -1, torch.zeros(0)
 
     @classmethod

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -73,20 +74,21 @@ class Start:
     """Image to image: the chain begins at `strength` of its way from x_0 instead of at noise.
 
     x_0       [B, C, H, W], one a unit
-    strength  (0, 1]: the last int(steps x strength) steps are taken; 0.7 of 50 are the last 35
+    strength  (0, 1]: the share of the steps that is taken, rounded up; 0.7 of 50 are the last 35
     """
 
     x_0: Tensor
     strength: float
 
     def first(self, count: int) -> int:
-        """The index of the first of `count` steps that is taken. Raises: ConfigError when none is."""
-        taken = min(int(count * self.strength), count)
-        require(
-            0 < self.strength <= 1 and taken >= 1,
-            f"sampling.start is {self.strength} of {count} steps; use {1 / count:.2g} (the last step) to 1",
-        )
-        return count - taken
+        """The index of the first of `count` steps that is taken. Raises: ConfigError for other strengths."""
+        require(0 < self.strength <= 1, f"the share of steps to take is {self.strength}; use above 0 to 1 (all)")
+        return first_of(count, self.strength)
+
+
+def first_of(count: int, share: float) -> int:
+    """The index of the first step, when the last `share` of `count` steps is taken: at least the last one."""
+    return count - ceil(round(count * share, 6))
 
 
 def trajectory(

@@ -1,4 +1,4 @@
-"""Support points: a few real images that stand for a class, chosen once before any sampling.
+"""A few real images that stand for a class, chosen once before any sampling: support points, or by herding.
 
 The energy distance between m points and all N of them, with D the Euclidean distance,
 
@@ -9,8 +9,10 @@ and Smola 2010) with the kernel that induces D, k = -D, picks them greedily, one
 
     x_{m+1} = argmin_x  1/N sum_j D(x, t_j)  -  1/(m+1) sum_{i<=m} D(x, x_i)
 
-so the first n of m points are the n that would have been chosen alone. They are chosen on small pictures of the images,
-not on features: once, whatever the backbone, the noise level or the number of steps.
+so the first n of m points are the n that would have been chosen alone. Herding with the linear kernel asks for less:
+only that their mean be the class's (Welling 2009). From a class many times as large it takes images from the middle,
+of which a network that sees few learns more (docs/guidance.md); of a small class it would only leave the outliers out.
+Both choose on small pictures of the images, not on features: once, whatever the backbone or the number of steps.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dap.baselines.rows import herding_rows
 from dap.data import Source
 from dap.kernels import distance, linear
 
+CHOICES = ("support", "herding", "auto")
 SIDE = 16  # of the small pictures that images are compared by
 AT_ONCE = 256  # images decoded together: memory does not grow with their number
 POOL = 4  # times as many images as are chosen are compared, drawn at random: the cost does not grow with N either
+HERD = 10  # the same for herding, and for "auto", which herds in classes of 4 times as many and more
 ORDERED = 256  # of a class that is used whole, so many come first: support points, chosen as if no more were used
 
 
@@ -50,24 +55,37 @@ def small_pictures(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images.float() / 255, side).flatten(1)
 
 
-def candidates(source: Source, count: int | None) -> Source:
-    """The images among which `count` a class are chosen: at most four times as many, drawn at random; None: all."""
-    return source if count is None else source.at_most(POOL * count, 0)
+def candidates(source: Source, count: int | None, choice: str = "support") -> Source:
+    """The images among which `count` a class are chosen: at most POOL or HERD times as many, drawn at random.
+
+    None: all.
+    """
+    return source if count is None else source.at_most((POOL if choice == "support" else HERD) * count, 0)
 
 
-def supporting(source: Source, count: int | None) -> Source:
-    """The source with only its support points: `count` images a class, all where there are fewer, in their order.
+def chosen(rows: Tensor, count: int, choice: str) -> list[int]:
+    """The indices of `count` of a class's rows [N, F] in the order of choice; `choice` is one of CHOICES."""
+    if choice == "herding" or (choice == "auto" and len(rows) >= POOL * count):
+        return [int(i) for i in herding_rows(rows, count)]
+    return support_points(rows, count)
 
+
+def supporting(source: Source, count: int | None, choice: str = "support") -> Source:
+    """The source with `count` images a class that stand for it, all where there are fewer, in the order of choice.
+
+    choice  one of CHOICES: support points, herding, or auto: herding in classes of at least four times as many images
     None keeps all images, 256 support points first, chosen among at most four times as many, the rest in their order:
     nothing here grows with N but the list of names. A class's choice does not depend on the other classes.
     Raises: DataError for an image that cannot be read.
     """
+    if count is None:
+        choice = "support"
     compared = candidates(source, ORDERED) if count is None else source
     kept = []
     for label, keys in enumerate(compared.keys):
         places = torch.arange(len(keys)).split(AT_ONCE)
         rows = torch.cat([small_pictures(compared.images(label, part.tolist())) for part in places])
-        first = [keys[i] for i in support_points(rows, min(len(keys), ORDERED if count is None else count))]
+        first = [keys[i] for i in chosen(rows, min(len(keys), ORDERED if count is None else count), choice)]
         taken = set(first)
         rest = [] if count is not None else [key for key in source.keys[label] if key not in taken]
         kept.append((*first, *rest))

@@ -116,8 +116,8 @@ def remarks(job: Job) -> list[str]:
             "dap-paper moves images by gamma = 1, the paper's for DiT-XL/2 at 256 px; every other backbone wants its "
             "own: the digits --set guidance.gamma=0.2 at one image a class, 0.02 at ten"
         )
-    start = job.config.sampling.start
-    if start is not None and start < 0.5:
+    start = len(job.taken) / len(job.sampler.chain.timesteps)
+    if start < 0.5:
         out.append(
             f"images begin at real ones and take the last {start:.0%} of the steps: expect near-copies of these, which "
             "dap measure counts"

@@ -128,7 +128,7 @@ def timed_steps(thrift: Thrift, chunk: Chunk, index: int | None) -> tuple[float,
     whole, told, seconds = thrift.guided, -1, (0.0, 0.0)
     count, shape = len(thrift.sampler.chain.timesteps), thrift.sampler.backbone.latent_shape
     zeros = torch.zeros(len(chunk.units), *shape)
-    start = None if index is None else Start(x_0=zeros, strength=(count - index + 0.5) / count)
+    start = None if index is None else Start(x_0=zeros, strength=(count - index) / count)
     start = None if index == 0 else start
     thrift.guided = None if index is None else whole
     while told != len(thrift.notes):  # memory ran out meanwhile: what was timed was the beginning again

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from importlib import import_module
 from typing import Any, cast
 
 from dap.config import GuidanceConfig, as_record, build, digest
 from dap.errors import ConfigError, unknown
-from dap.guidance.base import Guidance, Shift, acts
+from dap.guidance.base import Guidance, Shift, acts, share_taken
 from dap.guidance.representativeness import Representativeness
 
-__all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance"]
+__all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance", "share_taken"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the recommended settings, for every IPC; how each was chosen: docs/guidance.md
@@ -22,7 +22,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "contrast": 0.8,
         "reference": "cluster",
         "reference_size": 96,
+        "reference_choice": "auto",
         "interval": (0.5, 1.0),
+        "start": 0.5,
     },
     # Algorithm 1 as published, all real images at every step
     "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1, "reference_spacing": 0.0},
@@ -32,7 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 def load_guidance(config: GuidanceConfig) -> Guidance | None:
     """The guidance that the table `[guidance]` describes; None for `none`.
 
-    Options override the preset's; naming `gamma` replaces a preset's `strength` and the other way round.
+    Options override the preset's; naming `gamma` replaces a preset's `strength` and the other way round, and an
+    `interval` that begins before the preset's `start` takes all steps.
     Raises: ConfigError for an unknown name or option, with the nearest one.
     """
     name, options = config.name, dict(config.options)
@@ -45,7 +48,9 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
         for one, other in (("gamma", "strength"), ("strength", "gamma")):
             if one in options:
                 preset.pop(other, None)
-        return build(Representativeness, {**preset, **options}, "guidance")
+        start = preset.pop("start", 1.0)
+        chosen = build(Representativeness, {**preset, **options}, "guidance")
+        return chosen if "start" in options or chosen.interval[0] < 1 - start else replace(chosen, start=start)
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(unknown("guidance", name, ["none", *PRESETS]) + "; or an import path package.module:Class")

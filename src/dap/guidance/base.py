@@ -39,8 +39,8 @@ class Guidance(Protocol):
     These are optional: `off`, True at scale zero (the unguided path is then taken, bit for bit); `reference_size`, how
     many real images of a class stand for it (None: all); `pooling` and `reference_spacing`, as in `dap.reference`;
     `contrast`, above 0 where `reference.negatives` are wanted; `decided(reference)`, itself with what it leaves to the
-    real images; and `starts(reference, units)`, the x_0 [B, C, H, W] from which the images of these units start when
-    `[sampling] start` asks for image to image.
+    real images; and, together, `start`, the last share of the steps that is taken (1: all of them, begun at noise), and
+    `starts(reference, units)`, the x_0 [B, C, H, W] at which the images of these units begin, noised to that step.
     """
 
     @property
@@ -65,6 +65,11 @@ def acts(interval: tuple[float, float], index: int, count: int) -> bool:
     """Whether step `index` of `count` lies in the half-open interval; 0 is the first step, 1 the last."""
     fraction = index / (count - 1) if count > 1 else 1.0
     return interval[0] <= fraction < interval[1]
+
+
+def share_taken(guidance: Guidance | None) -> float:
+    """The last share of the steps that a set takes: `start` of a guidance that gives images to start from, else 1."""
+    return float(getattr(guidance, "start", 1.0)) if hasattr(guidance, "starts") else 1.0
 
 
 def rows_of_classes(step: Step) -> list[tuple[int, list[int]]]:

@@ -25,19 +25,18 @@ ROUNDS = 20
 def clusters_of(reference: Reference, label: int) -> Tensor | None:
     """W [ipc, N] of `cluster_weights`: the class's real images divided among its synthetic ones, pairs together.
 
-    None for a class of fewer images than synthetic ones: they all see all of them.
+    None for a class of fewer images than synthetic ones: they all see all of them. Divided once, then kept.
     """
-    x_0 = reference.latents(label)
-    if len(x_0) < reference.ipc:
-        return None
-    return cluster_weights(x_0, reference.ipc, partner=neighbours(x_0.flatten(1)))
+    if label not in reference.divided:
+        x_0 = reference.latents(label)
+        few = len(x_0) < reference.ipc
+        shares = None if few else cluster_weights(x_0, reference.ipc, partner=neighbours(x_0.flatten(1)))
+        reference.divided[label] = shares
+    return reference.divided[label]
 
 
-def middles_of(reference: Reference, label: int) -> Tensor:
-    """x_0 [ipc, C, H, W]: of each cluster the real image nearest to its mean; all there are, where they are too few."""
-    x_0, weights = reference.latents(label), clusters_of(reference, label)
-    if weights is None:
-        return x_0
+def middles_of(x_0: Tensor, weights: Tensor) -> Tensor:
+    """x_0 [ipc, C, H, W] of each cluster's real image nearest to its mean, of x_0 [N, C, H, W] and W [ipc, N]."""
     flat, weights = x_0.flatten(1).double().cpu(), weights.double()
     far = torch.cdist(weights @ flat, flat).masked_fill(weights == 0, torch.inf)
     return x_0[far.argmin(1).to(x_0.device)]
