@@ -34,7 +34,7 @@ from dap.config import GuidanceConfig
 from dap.guidance import Guidance, load_guidance
 from dap.memory import reference_rows
 from dap.reference import Reference
-from dap.resolution import reference_size
+from dap.resolution import reference_sizes
 from dap.sampling import Guided, Sampler, State, trajectory
 from dap.testing import tiny_source
 from dap.types import Unit
@@ -65,7 +65,8 @@ class Ready(Reference):
 
 def ready(backbone: Backbone, guidance: Guidance, chain: Chain, images: int) -> Reference:
     """The real images of ten classes, warm."""
-    count, labels = reference_size(guidance, images) or REAL, range(CLASSES)
+    few, herded = reference_sizes(guidance, images)
+    count, labels = herded or few or REAL, range(CLASSES)
     source = tiny_source([f"class {k}" for k in labels], count, backbone.image_size, backbone.image_mode)
     found = Ready.of(guidance, backbone, source, tuple(labels), chain, ipc=images, rows=reference_rows(backbone))
     most = max(count, found.count(CLASSES))  # the pool of negatives stands behind the last class

@@ -44,7 +44,9 @@ from divided import Divided
 from guidance import real_set
 from record import RESULTS, Results, mean_and_error
 
-FORMER: dict[str, Any] = {"name": "divided:Divided", **PRESETS["dap"], "repulsion": 1.0}
+BEFORE: dict[str, Any] = {"name": "dap", "reference_size": 96, "start": 1.0}
+OLD: dict[str, Any] = {**PRESETS["dap"], **BEFORE, "reference_herded": None}
+FORMER: dict[str, Any] = {**OLD, "name": "divided:Divided", "repulsion": 1.0}
 PLAIN: dict[str, Any] = {**FORMER, "contrast": 0.0}
 B4: dict[str, Any] = {**PLAIN, "name": "dap", "reference": "class"}
 BALANCED: dict[str, Any] = {**PLAIN, "equal": True}
@@ -76,7 +78,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "clusters of pairs, all real images": {**PLAIN, "reference_size": "all"},
     "clusters of pairs, tap auto": {**PLAIN, "tap": "auto"},
     "clusters of pairs, pool mean": {**PLAIN, "pool": "mean"},
-    "clusters of pairs, started": {**PLAIN, "name": "choices:Started"},
+    "clusters of pairs, started": {**PLAIN, "name": "choices:Started", "start": 0.8},
     "clusters of pairs, best of 8": PLAIN,
     "clusters of pairs, taps 1 and 4": {**PLAIN, "tap": "block.4"},
     "clusters of pairs, repulsion 0.5": {**PLAIN, "repulsion": 0.5},
@@ -94,10 +96,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "contrast 0.8, no clusters": {**FORMER, "reference": "class"},
     "contrast 0.8, all real images": {**FORMER, "reference_size": "all"},
     "clusters of pairs, reach 1": {**PLAIN, "reach": 1.0},
-    "equal clusters, repulsion 0.7, contrast 0.8": {"name": "dap", "repulsion": 0.7},
-    "the same, all steps but the last": {"name": "dap", "repulsion": 0.7, "interval": [0.0, 1.0]},
+    "equal clusters, repulsion 0.7, contrast 0.8": {**BEFORE, "repulsion": 0.7},
+    "the same, all steps but the last": {**BEFORE, "repulsion": 0.7, "interval": [0.0, 1.0]},
+    "former dap": BEFORE,
+    "former dap, started half way": {**BEFORE, "start": 0.5},
     "dap": {"name": "dap"},
-    "dap, started half way": {"name": "dap"},
     **{f"dap-paper, gamma {g}": {"name": "dap-paper", "gamma": float(g)} for g in (0.02, 0.05, 0.1, 0.2, 0.5, 1)},
 }
 SELECTED = ("random real", "k-means, pixels")
@@ -105,8 +108,6 @@ TABLES: dict[str, dict[str, dict[str, Any]]] = {
     "auto, b 4, cfg 1.5": {"backbone": {"cfg_scale": 1.5}},
     "auto, b 4, cfg 2": {"backbone": {"cfg_scale": 2.0}},
     "auto, b 4, 100 steps": {"sampling": {"steps": 100}},
-    "clusters of pairs, started": {"sampling": {"start": 0.8}},
-    "dap, started half way": {"sampling": {"start": 0.5}},
 }
 
 
@@ -118,7 +119,8 @@ class Started(Divided):
         """x_0 [B, C, H, W]."""
         rows = {}
         for label in {unit.label for unit in units}:
-            rows[label] = reference.latents(label)[self.weights(reference, label).argmax(1)]
+            shares = self.shares(reference, label)
+            rows[label] = reference.latents(label) if shares is None else reference.latents(label)[shares.argmax(1)]
         return torch.stack([rows[unit.label][unit.index] for unit in units])
 
 

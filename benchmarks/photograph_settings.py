@@ -11,7 +11,7 @@ REAL = ("random", "herding", "kmeans")
 MAIN = (*REAL, "unguided", "dap-paper", "dap")
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
-BEFORE: dict[str, Any] = {"name": "dap", "reference_choice": "support", "start": 1.0}
+BEFORE: dict[str, Any] = {"name": "dap", "reference_size": 96, "start": 1.0}
 GUIDED: dict[str, dict[str, Any]] = {
     "dap": {"name": "dap"},
     "auto, clusters, repulsion 1": {**PLAIN, "repulsion": 1.0},
@@ -31,14 +31,17 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
     "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
-OLD: dict[str, Any] = {**PRESETS["dap"], **BEFORE}
+OLD: dict[str, Any] = {**PRESETS["dap"], **BEFORE, "reference_herded": None}
 FORMER: dict[str, Any] = {**OLD, "name": "divided:Divided", "repulsion": 1.0}
 SPARSE: dict[str, Any] = {**OLD, "name": "divided:Sparse", "interval": (0.0, 1.0)}
 BLURRED: dict[str, Any] = {**OLD, "name": "divided:Blurred"}
 REMEDIES: dict[str, dict[str, Any]] = {
     **{f"former dap, from real images at {x:g}": {**BEFORE, "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
     **{f"former dap, from mean images at {x:g}": {**BLURRED, "start": x} for x in (0.5, 0.7, 0.9)},
-    **{f"former dap, repulsion {x:g}".replace("0.", "."): {**BEFORE, "repulsion": x} for x in (0.0, 0.15, 0.3, 0.5, 0.7)},
+    **{
+        f"former dap, repulsion {x:g}".replace("0.", "."): {**BEFORE, "repulsion": x}
+        for x in (0.0, 0.15, 0.3, 0.5, 0.7)
+    },
     "former dap, repulsion .7, all steps but the last": {**BEFORE, "repulsion": 0.7, "interval": (0.0, 1.0)},
     **{f"former dap, {n} real images": {**BEFORE, "reference_size": n} for n in (384, 480)},
     "former dap, clusters of features": {**OLD, "name": "divided:Divided", "rows": "features", "equal": True},
@@ -120,7 +123,15 @@ class Setting:
         return round(self.networks[network] * self.shares.get(ipc, 1.0), 6)
 
 
-ON_GPU: dict[str, Any] = {"choose_ipcs": (10, 1, 50), "choose_seeds": (100,), "evaluations": 5, "paper_real": 100, "sampling": "bf16", "compile": False, "few": MAIN}
+ON_GPU: dict[str, Any] = {
+    "choose_ipcs": (10, 1, 50),
+    "choose_seeds": (100,),
+    "evaluations": 5,
+    "paper_real": 100,
+    "sampling": "bf16",
+    "compile": False,
+    "few": MAIN,
+}
 RESNETS = {"resnetap-10": 0.1, "resnet-18": 0.1}
 SETTINGS = {
     "imagenette-gpu": Setting(

@@ -26,7 +26,7 @@ def test_backbones_measures_the_recommended_guidance_with_warm_real_features(
     plain, guided = (list(bench.states(on, 2))[-1].x for on in (False, True))
     assert not torch.equal(plain, guided)
     assert bench.guidance.reference == "cluster"
-    assert clusters_of(bench.reference, 0).shape == (2, 96)
+    assert clusters_of(bench.reference, 0).shape == (2, 24)
     assert not extracted  # warm
     assert 0 < bench.reference.anchors(1)[2] < 1  # between two anchors
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from dap.bank import Bank
 from dap.config import Config, load_config
 from dap.guidance import Representativeness, load_guidance
 from dap.reference import Reference
-from dap.resolution import reference_of, reference_size
+from dap.resolution import reference_of, reference_sizes
 from dap.sampling import Sampler
 from dap.testing import tiny_dit, tiny_source
 
@@ -130,11 +130,14 @@ def test_a_text_backbones_class_is_what_it_is_told(case: Case) -> None:
     assert more.bank().entry(0, 3) == case.bank().entry(1, 3)
 
 
-def test_beyond_24_images_a_class_every_number_of_them_has_real_images_of_its_own() -> None:
-    """Up to there one cache serves all; `dap.bank` and the docs say so."""
+def test_beyond_6_images_a_large_class_every_number_of_them_has_real_images_of_its_own() -> None:
+    """Up to there one cache serves all, for small classes up to 24; `dap.bank` and the docs say so."""
     dap = load_guidance(load_config(guidance={"name": "dap"}).guidance)
     assert dap is not None
-    assert [reference_size(dap, ipc) for ipc in (1, 24, 25, 50)] == [96, 96, 100, 200]
+    assert [reference_sizes(dap, ipc) for ipc in (1, 6, 7, 24, 25)] == [(96, 24)] * 2 + [(96, 28), (96, 96), (100, 100)]
+    paper = load_guidance(load_config(guidance={"name": "dap-paper"}).guidance)
+    assert paper is not None
+    assert reference_sizes(paper, 10) == (None, None)
 
 
 def test_without_a_directory_nothing_is_kept(case: Case) -> None:

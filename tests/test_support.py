@@ -1,10 +1,13 @@
 """Support points: the greedy rule, nested choices, and a smaller energy distance to the class than chance has."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dap import support
-from dap.support import ORDERED, POOL, candidates, small_pictures, support_points, supporting
+from dap.baselines.rows import herding_rows
+from dap.support import HERD, ORDERED, POOL, candidates, herds, small_pictures, support_points, supporting
 from dap.testing import tiny_source
 
 
@@ -90,3 +93,22 @@ def test_the_pool_is_bounded_and_drawn_at_random() -> None:
     assert some.keys[0] != source.keys[0][: 4 * POOL]
     assert candidates(source, None) is source
     assert candidates(source, 50).counts == (60,)
+
+
+def test_a_large_class_shows_images_from_its_middle() -> None:
+    source = tiny_source(["ant", "bee"], 60)
+    source = replace(source, keys=(source.keys[0], source.keys[1][:20]))
+    drawn = candidates(source, 5, 3)
+    assert drawn.counts == (3 * HERD, 20)  # more than nine times three; too few, so support points
+    few = supporting(drawn, 5, 3)
+    assert few.counts == (3, 5)
+    rows = small_pictures(drawn.images(0))
+    assert few.keys[0] == tuple(drawn.keys[0][i] for i in herding_rows(rows, 3))
+    rows = small_pictures(drawn.images(1))
+    assert few.keys[1] == tuple(drawn.keys[1][i] for i in support_points(rows, 5))
+    assert supporting(source, None, 3).counts == (60, 20)  # all of them
+
+
+def test_a_few_unreadable_images_do_not_make_a_class_small() -> None:
+    assert [herds(n, 24) for n in (216, 217, 239, 240)] == [False, True, True, True]
+    assert not herds(10**6, None)

@@ -28,7 +28,7 @@ from dap.memory import Thrift, enough_memory
 from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.reference import Reference
-from dap.resolution import backbone_of, decided, real_images, reference_size, resolved, sampler_of
+from dap.resolution import backbone_of, decided, real_images, reference_sizes, resolved, sampler_of
 from dap.sampling import Guided, Sampler, Start, State, first_of, trajectory
 from dap.store import Store
 from dap.support import candidates, supporting
@@ -164,9 +164,8 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         guidance = guidance.resolved(backbone)
         share = share_taken(guidance)
         require(0 < share <= 1, f"guidance.start is {share}; use above 0 to 1 (all steps, begun at noise)")
-        size = reference_size(guidance, config.run.ipc)
-        choice = getattr(guidance, "reference_choice", "support")
-        source, bad = _checked(real_images(source, config, backbone), size, choice, data.on_bad_image, on_check)
+        size = reference_sizes(guidance, config.run.ipc)
+        source, bad = _checked(real_images(source, config, backbone), size, data.on_bad_image, on_check)
         everything = tuple(a - b for a, b in zip(everything, bad, strict=True))
     out = Path(out).expanduser()
     couples = guidance is not None and guidance.couples
@@ -189,12 +188,15 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
 
 
 def _checked(
-    source: Source, size: int | None, choice: str, on_bad_image: str, on_check: Callable[[int, int], None] | None
+    source: Source,
+    size: tuple[int | None, int | None],
+    on_bad_image: str,
+    on_check: Callable[[int, int], None] | None,
 ) -> tuple[Source, tuple[int, ...]]:
-    """(the `size` support points of each class, among images that can be read; how many of a class cannot be)."""
-    pooled = candidates(source, size, choice)
+    """(the images that stand for each class, among those that can be read; how many of a class cannot be)."""
+    pooled = candidates(source, *size)
     checked = pooled.checked(on_bad_image, on_check)
-    return supporting(checked, size, choice), tuple(a - b for a, b in zip(pooled.counts, checked.counts, strict=True))
+    return supporting(checked, *size), tuple(a - b for a, b in zip(pooled.counts, checked.counts, strict=True))
 
 
 def distill(config: Config, out: str | Path, progress: Callable[[Event], None] | None = None) -> dict[str, Any]:

@@ -78,15 +78,16 @@ def real_images(source: Source, config: Config, backbone: Backbone) -> Source:
     return source
 
 
-def reference_size(guidance: Guidance, ipc: int) -> int | None:
-    """How many real images of a class stand for it: what the guidance says, but four for each image that is coupled.
+def reference_sizes(guidance: Guidance, ipc: int) -> tuple[int | None, int | None]:
+    """How many real images of a class stand for it, as support points and by herding (`dap.support.supporting`).
 
-    Images that are not coupled depend neither on each other nor on how many there are.
+    What the guidance says, but four for each image that is coupled: others depend neither on each other nor on how
+    many there are.
     """
-    said: int | str | None = getattr(guidance, "reference_size", None)
-    if said is None or isinstance(said, str):
-        return None
-    return max(said, 4 * ipc) if guidance.couples else said
+    said = (getattr(guidance, name, None) for name in ("reference_size", "reference_herded"))
+    least = 4 * ipc if guidance.couples else 0
+    count, herded = (max(size, least) if isinstance(size, int) else None for size in said)
+    return count, herded
 
 
 def decided(

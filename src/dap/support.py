@@ -10,8 +10,8 @@ and Smola 2010) with the kernel that induces D, k = -D, picks them greedily, one
     x_{m+1} = argmin_x  1/N sum_j D(x, t_j)  -  1/(m+1) sum_{i<=m} D(x, x_i)
 
 so the first n of m points are the n that would have been chosen alone. Herding with the linear kernel asks for less:
-only that their mean be the class's (Welling 2009). From a class many times as large it takes images from the middle,
-of which a network that sees few learns more (docs/guidance.md); of a small class it would only leave the outliers out.
+only that their mean be the class's (Welling 2009). Of a class many times as large it takes images from the middle, and
+a network that sees few images learns more from such (docs/guidance.md).
 Both choose on small pictures of the images, not on features: once, whatever the backbone or the number of steps.
 """
 
@@ -27,11 +27,10 @@ from dap.baselines.rows import herding_rows
 from dap.data import Source
 from dap.kernels import distance, linear
 
-CHOICES = ("support", "herding", "auto")
 SIDE = 16  # of the small pictures that images are compared by
 AT_ONCE = 256  # images decoded together: memory does not grow with their number
 POOL = 4  # times as many images as are chosen are compared, drawn at random: the cost does not grow with N either
-HERD = 10  # the same for herding, and for "auto", which herds in classes of 4 times as many and more
+HERD = 10  # the same for herding, for which a class must have more than nine times as many
 ORDERED = 256  # of a class that is used whole, so many come first: support points, chosen as if no more were used
 
 
@@ -55,38 +54,48 @@ def small_pictures(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images.float() / 255, side).flatten(1)
 
 
-def candidates(source: Source, count: int | None, choice: str = "support") -> Source:
-    """The images among which `count` a class are chosen: at most POOL or HERD times as many, drawn at random.
+def candidates(source: Source, count: int | None, herded: int | None = None) -> Source:
+    """The images among which those of `supporting` are chosen: of a large class a part, drawn at random."""
+    if count is None:
+        return source
+    few = source.at_most(POOL * count, 0)
+    if herded is None:
+        return few
+    many = source.at_most(HERD * herded, 0).keys
+    kept = (
+        more if herds(len(keys), herded) else less for keys, more, less in zip(source.keys, many, few.keys, strict=True)
+    )
+    return replace(source, keys=tuple(kept))
 
-    None: all.
-    """
-    return source if count is None else source.at_most((POOL if choice == "support" else HERD) * count, 0)
+
+def herds(images: int, herded: int | None) -> bool:
+    """Whether a class of so many images is large enough for `herded` ones from its middle."""
+    return herded is not None and images > (HERD - 1) * herded
 
 
-def chosen(rows: Tensor, count: int, choice: str) -> list[int]:
-    """The indices of `count` of a class's rows [N, F] in the order of choice; `choice` is one of CHOICES."""
-    if choice == "herding" or (choice == "auto" and len(rows) >= POOL * count):
-        return [int(i) for i in herding_rows(rows, count)]
-    return support_points(rows, count)
+def supporting(source: Source, count: int | None, herded: int | None = None) -> Source:
+    """The source with the images that stand for each class, in the order of choice.
 
+    count   so many support points, all images where there are fewer
+    herded  so many images by herding instead, in a class of more than nine times as many
 
-def supporting(source: Source, count: int | None, choice: str = "support") -> Source:
-    """The source with `count` images a class that stand for it, all where there are fewer, in the order of choice.
-
-    choice  one of CHOICES: support points, herding, or auto: herding in classes of at least four times as many images
     None keeps all images, 256 support points first, chosen among at most four times as many, the rest in their order:
     nothing here grows with N but the list of names. A class's choice does not depend on the other classes.
     Raises: DataError for an image that cannot be read.
     """
-    if count is None:
-        choice = "support"
     compared = candidates(source, ORDERED) if count is None else source
     kept = []
     for label, keys in enumerate(compared.keys):
         places = torch.arange(len(keys)).split(AT_ONCE)
         rows = torch.cat([small_pictures(compared.images(label, part.tolist())) for part in places])
-        first = [keys[i] for i in chosen(rows, min(len(keys), ORDERED if count is None else count), choice)]
+        first = [keys[i] for i in _chosen(rows, count, herded)]
         taken = set(first)
         rest = [] if count is not None else [key for key in source.keys[label] if key not in taken]
         kept.append((*first, *rest))
     return replace(source, keys=tuple(kept))
+
+
+def _chosen(rows: Tensor, count: int | None, herded: int | None) -> list[int]:
+    if count is not None and herded is not None and herds(len(rows), herded):
+        return [int(i) for i in herding_rows(rows, herded)]
+    return support_points(rows, min(len(rows), ORDERED if count is None else count))

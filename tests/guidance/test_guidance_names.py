@@ -63,7 +63,8 @@ def test_the_presets() -> None:
     assert (recommended.gamma, recommended.strength, recommended.power) == (None, "auto", 1)
     assert recommended.repulsion == "auto"
     assert (recommended.reference, recommended.reference_size, recommended.contrast) == ("cluster", 96, 0.8)
-    assert paper.contrast == 0
+    assert (recommended.reference_herded, recommended.start) == (24, 0.5)
+    assert (paper.contrast, paper.reference_herded, paper.start) == (0, None, 1)
     assert load("none") is None
 
 
@@ -76,6 +77,25 @@ def test_naming_one_length_replaces_the_presets_other(name: str) -> None:
         load(name, gamma=1.0, strength=1.0)
 
 
+def test_an_interval_that_begins_before_the_presets_start_takes_all_steps() -> None:
+    assert [load("dap", interval=[a, 0.9]).start for a in (0, 0.4, 0.5, 0.7)] == [1, 1, 0.5, 0.5]
+    assert load("dap", interval=[0, 1], start=0.7).start == 0.7
+    with pytest.raises(
+        ConfigError, match=r"guidance\.start=0\.5 no step before 0\.5 is taken; use --set guidance\.start=1"
+    ):
+        load("dap", interval=[0, 0.4], start=0.5)
+
+
+def test_a_number_of_support_points_is_not_overruled_by_herding() -> None:
+    assert (load("dap", reference_size=200).reference_herded, load("dap", reference_size="all").reference_herded) == (
+        None,
+        None,
+    )
+    assert load("dap", reference_size=200, reference_herded=50).reference_herded == 50
+    with pytest.raises(ConfigError, match="guidance.reference_herded is 0; use 1 or more, or leave it out"):
+        load("dap", reference_herded=0)
+
+
 def test_options_override_the_preset_and_are_typed() -> None:
     assert load("dap", repulsion=0, kernel="rbf", interval=[0, 0.5], strength=0.3) == Representativeness(
         strength=0.3,
@@ -85,6 +105,7 @@ def test_options_override_the_preset_and_are_typed() -> None:
         contrast=0.8,
         reference="cluster",
         reference_size=96,
+        reference_herded=24,
     )
     assert load("dap", gamma=0).off
     with pytest.raises(ConfigError, match=r"unknown key in \[guidance\] 'strenght'; did you mean 'strength'"):

@@ -218,7 +218,7 @@ def test_strength_does_not_see_the_gradients_length_and_gamma_does() -> None:
         ({"gamma": 1.0, "reference_size": "most"}, "guidance.reference_size is most; use 1 or more, or all"),
         ({"gamma": 1.0, "projection": 0}, "guidance.projection is 0"),
         ({"gamma": 1.0, "reference_spacing": -1}, "guidance.reference_spacing is -1"),
-        ({"gamma": 1.0, "reference": "clusters"}, "guidance.reference is 'clusters'; use class or cluster"),
+        ({"gamma": 1.0, "reference": "clusters"}, "guidance.reference is 'clusters'; use 'class' or 'cluster'"),
         ({"strength": "automatic"}, "guidance.strength is 'automatic'; use a number such as 0.3, or auto"),
         ({"strength": "auto", "beyond": -1.0}, "guidance.beyond is -1.0"),
         ({"strength": "auto", "reach": 0.0}, "guidance.reach is 0.0"),

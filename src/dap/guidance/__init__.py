@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "contrast": 0.8,
         "reference": "cluster",
         "reference_size": 96,
-        "reference_choice": "auto",
+        "reference_herded": 24,
         "interval": (0.5, 1.0),
         "start": 0.5,
     },
@@ -30,12 +30,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1, "reference_spacing": 0.0},
 }
 
+# an option that is named -> the one of a preset that it replaces
+REPLACES = (("gamma", "strength"), ("strength", "gamma"), ("reference_size", "reference_herded"))
+
 
 def load_guidance(config: GuidanceConfig) -> Guidance | None:
     """The guidance that the table `[guidance]` describes; None for `none`.
 
-    Options override the preset's; naming `gamma` replaces a preset's `strength` and the other way round, and an
-    `interval` that begins before the preset's `start` takes all steps.
+    Options override the preset's; naming `gamma` replaces a preset's `strength` and the other way round, naming
+    `reference_size` its `reference_herded`, and an `interval` that begins before its `start` takes all steps.
     Raises: ConfigError for an unknown name or option, with the nearest one.
     """
     name, options = config.name, dict(config.options)
@@ -45,7 +48,7 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
         return None
     if name in PRESETS:
         preset = dict(PRESETS[name])
-        for one, other in (("gamma", "strength"), ("strength", "gamma")):
+        for one, other in REPLACES:
             if one in options:
                 preset.pop(other, None)
         start = preset.pop("start", 1.0)

@@ -9,7 +9,6 @@ from dap.config import require
 from dap.guidance.energy import Energy
 from dap.kernels import check_kernel_name
 from dap.pooling import Pooling
-from dap.support import CHOICES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +30,8 @@ class Options:
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
     start       the last share of the steps that is taken, begun at noised real images; 1: all of them, begun at noise
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
-    reference_size  real images of a class that stand for it (`dap.support`); None or "all": all
-    reference_choice  how: support (the least energy distance to the class), herding (its mean: images from its middle),
-                or auto: herding in classes of at least four times as many images
+    reference_size  real images of a class that stand for it, its support points (`dap.support`); None or "all": all
+    reference_herded  so many from the middle of a class instead, where it has more than nine times as many; None: never
     reference_spacing  most, in sqrt(t / T), between the noise levels at which real features are computed; 0: every step
     """
 
@@ -53,7 +51,7 @@ class Options:
     start: float = 1.0
     reference: str = "class"
     reference_size: int | str | None = None
-    reference_choice: str = "support"
+    reference_herded: int | None = None
     reference_spacing: float = 0.14
 
     def __post_init__(self) -> None:
@@ -78,17 +76,17 @@ class Options:
         bounded = 0 <= self.contrast < 1 or (auto and self.contrast >= 1)  # from 1 on, only a goal ends the push
         require(bounded, f"guidance.contrast is {self.contrast}; use 0 (off) to less than 1, or strength=auto")
         require(self.power in (1, 2), f"guidance.power is {self.power}; use 1 or 2")
-        for name, known in (("reference", ("class", "cluster")), ("reference_choice", CHOICES)):
-            given = getattr(self, name)
-            require(given in known, f"guidance.{name} is {given!r}; use {', '.join(known[:-1])} or {known[-1]}")
+        known = ("class", "cluster")
+        require(self.reference in known, f"guidance.reference is {self.reference!r}; use 'class' or 'cluster'")
 
     def _check_numbers(self) -> None:
         for name in ("gamma", "strength", "beyond", "reach", "repulsion", "contrast", "bandwidth", "start"):
             given = getattr(self, name)
             require(not isinstance(given, float) or isfinite(given), f"guidance.{name} is {given}; use a finite number")
-        for name, value in (("reference_size", self.reference_size), ("projection", self.projection)):
+        for name in ("reference_size", "reference_herded", "projection"):
+            value = getattr(self, name)
             fits = value is None or (value == "all" if isinstance(value, str) else value >= 1)
-            everything = "all" if name == "reference_size" else "leave it out for all"
+            everything = "all" if name == "reference_size" else "leave it out"
             require(fits, f"guidance.{name} is {value}; use 1 or more, or {everything}")
         require(
             self.bandwidth is None or self.bandwidth > 0,
