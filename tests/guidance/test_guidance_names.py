@@ -92,7 +92,7 @@ def test_a_number_of_support_points_is_not_overruled_by_herding() -> None:
         None,
     )
     assert load("dap", reference_size=200, reference_herded=50).reference_herded == 50
-    with pytest.raises(ConfigError, match="guidance.reference_herded is 0; use 1 or more, or leave it out"):
+    with pytest.raises(ConfigError, match=r"guidance\.reference_herded is 0; use 1 or more, or leave it out"):
         load("dap", reference_herded=0)
 
 
