@@ -9,7 +9,7 @@ was balanced over the class alone, clusters of single images, and (before "auto,
 every fourth step and a repulsion of 1/(I-1) where the energy now has 1/I. "contrast": clusters of pairs, and the push
 away from other classes. All clusters are of plain k-means and repulsion is 1 unless a row says otherwise: equal ones,
 with .7, came then ("balanced": of at most N/I pairs each, rounded up; the preset's differ by one at most), and last
-"dap", whose repulsion grows with IPC.
+"dap, from noise", whose repulsion grows with IPC, and "dap", which begins at real images half way.
 
 "started": image to image from a real image of its cluster. "best of 8": of eight sets, class by class the one with the
 least energy to the real images at the tap, t = 61. "taps 1 and 4": the tokens of both blocks side by side.
@@ -98,8 +98,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "clusters of pairs, reach 1": {**PLAIN, "reach": 1.0},
     "equal clusters, repulsion 0.7, contrast 0.8": {**BEFORE, "repulsion": 0.7},
     "the same, all steps but the last": {**BEFORE, "repulsion": 0.7, "interval": [0.0, 1.0]},
-    "former dap": BEFORE,
-    "former dap, started half way": {**BEFORE, "start": 0.5},
+    "dap, from noise": BEFORE,
     "dap": {"name": "dap"},
     **{f"dap-paper, gamma {g}": {"name": "dap-paper", "gamma": float(g)} for g in (0.02, 0.05, 0.1, 0.2, 0.5, 1)},
 }

@@ -95,16 +95,23 @@ def literal(job: Job, steps: int) -> None:
 
 
 def whole(results: Results, pairs: int, cfg: float) -> None:
-    """Guided / unguided: the preset cold and with a warm bank, and what it leaves out."""
+    """Guided / unguided: the preset cold and with a warm bank; begun at noise, and what it leaves out."""
+    noise = {"start": 1.0}
     cases: dict[str, dict[str, Any]] = {
         "the preset, cold": {},
         "the preset, warm bank": {},
-        "the preset with all real images, cold": {"reference_size": "all"},
-        "the preset over the whole trajectory, cold": {"interval": [0.0, 1.0]},
-        "without repulsion, cold": {"repulsion": 0.0},
-        "without clusters, cold": {"reference": "class"},
-        "without clusters, strength 0.3, cold": {"reference": "class", "strength": 0.3},
-        "all real images at every step of the second half": {"reference_size": "all", "reference_spacing": 0},
+        "the preset from noise, cold": noise,
+        "the preset from noise, warm bank": noise,
+        "from noise, all real images, cold": {**noise, "reference_size": "all"},
+        "from noise, the whole trajectory, cold": {"interval": [0.0, 1.0]},
+        "from noise, without repulsion, cold": {**noise, "repulsion": 0.0},
+        "from noise, without clusters, cold": {**noise, "reference": "class"},
+        "from noise, without clusters, strength 0.3, cold": {**noise, "reference": "class", "strength": 0.3},
+        "from noise, all real images at every step of the second half": {
+            **noise,
+            "reference_size": "all",
+            "reference_spacing": 0,
+        },
         "dap-paper": {"name": "dap-paper", "gamma": 0.05},
     }
     for name, options in cases.items():

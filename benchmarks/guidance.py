@@ -29,7 +29,8 @@ from dap.distillation import open_job
 from dap.evaluation import evaluate
 from record import RESULTS, Results, mean_and_error, places
 
-PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
+NOISE: dict[str, Any] = {"name": "dap", "start": 1.0}
+PLAIN: dict[str, Any] = {**NOISE, "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
 METHODS: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
@@ -42,7 +43,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
     "auto, clusters, repulsion 1": {**PLAIN, "repulsion": 1.0},
     "auto, clusters, repulsion 0.7": {**PLAIN, "repulsion": 0.7},
-    "dap, repulsion 0.7": {"name": "dap", "repulsion": 0.7},
+    "dap, from noise, repulsion 0.7": {**NOISE, "repulsion": 0.7},
+    "dap, from noise": NOISE,
     "dap": {"name": "dap"},
 }
 REAL = ("random real", "herding, pixels", "k-means, pixels", "k-means, features")

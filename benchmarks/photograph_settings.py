@@ -18,9 +18,9 @@ GUIDED: dict[str, dict[str, Any]] = {
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
+    "dap, support points": {"name": "dap", "reference_size": 96},
     "former dap": BEFORE,
     "former dap, all steps but the last": {**BEFORE, "interval": (0.0, 1.0)},
-    "former dap, from real images half way": {**BEFORE, "start": 0.5},
 }
 GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
@@ -36,6 +36,8 @@ FORMER: dict[str, Any] = {**OLD, "name": "divided:Divided", "repulsion": 1.0}
 SPARSE: dict[str, Any] = {**OLD, "name": "divided:Sparse", "interval": (0.0, 1.0)}
 BLURRED: dict[str, Any] = {**OLD, "name": "divided:Blurred"}
 REMEDIES: dict[str, dict[str, Any]] = {
+    **{f"dap, {n} herded": {"name": "dap", "reference_herded": n} for n in (48, 80, 94)},
+    **{f"dap, start {x:g}".replace("0.", "."): {"name": "dap", "start": x} for x in (0.1, 0.2, 0.3)},
     **{f"former dap, from real images at {x:g}": {**BEFORE, "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
     **{f"former dap, from mean images at {x:g}": {**BLURRED, "start": x} for x in (0.5, 0.7, 0.9)},
     **{

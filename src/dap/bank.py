@@ -5,8 +5,8 @@
 
 <class> stands for all that determines a class's features besides: its images, its name, what the backbone calls it. So
 a class is found again whatever other classes the dataset has; the pool of negatives, an entry too, is theirs together.
-Other images are another class: guidance that couples takes at least four for each synthetic one, so beyond IPC 24 every
-IPC has real images of its own and pays once.
+Other images are another class: guidance that couples takes at least four for each synthetic one, so beyond IPC 6 (24
+for a small class) every IPC has real images of its own and pays once.
 
 An entry appears whole or not at all, and equal entries are equal bytes: any number of processes may write at once, and
 one may be killed at any time. An entry that is damaged, or not what its name says, is computed again and never used.
