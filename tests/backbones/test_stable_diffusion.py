@@ -149,7 +149,7 @@ def test_a_start_leaves_a_guidances_interval_where_it_was(tiny: Any, bench: Any)
 @pytest.mark.parametrize("strength", [-0.5, 0.0, 1.5, float("nan")])
 def test_a_start_that_takes_no_step_or_too_many_is_refused(strength: float, tiny: Any, bench: Any) -> None:
     b = bench(tiny, steps=10)
-    with pytest.raises(ConfigError, match="the share of steps to take is .*; use above 0 to 1"):
+    with pytest.raises(ConfigError, match=r"the share of steps to take is .*; use above 0 to 1"):
         next(trajectory(b.sampler, UNITS, None, Start(x_0=torch.zeros(3, 4, 8, 8), strength=strength)))
 
 
