@@ -113,12 +113,15 @@ def choices(about: dict[str, Any]) -> Iterator[str]:
     yield f"Mean ± standard error over generation seeds (how many of {', '.join(seeds)}). The backbone was"
     yield "trained on the whole split, with these images: compare generated sets here with each other only."
     yield ""
-    yield (
-        "| candidate | " + " | ".join(f"IPC {ipc}, last %" for ipc in ipcs) + " | Vendi score / real images', IPC 10 |"
-    )
-    yield "|---|" + "--:|" * (len(ipcs) + 1)
+    others = [name for name in setting["networks"] if any(name in row.get("others", {}) for row in rows.values())]
+    heads = [f"IPC {ipc}, last %" for ipc in ipcs] + [f"{name}, IPC 10" for name in others]
+    yield "| candidate | " + " | ".join(heads) + " | Vendi score / real images', IPC 10 |"
+    yield "|---|" + "--:|" * (len(heads) + 1)
     for name in names:
         found = [values(rows, f"choose | {name} | {ipc}", "last") for ipc in ipcs]
+        start = f"choose | {name} | 10 | "
+        also = [{k: row["others"] for k, row in rows.items() if k.startswith(start) and "others" in row}] * len(others)
+        found += [{i: 100 * row[of] for i, row in enumerate(by.values())} for of, by in zip(others, also, strict=True)]
         cells = [f"{cell(each)} ({len(each)})" if each else "" for each in found]
         share = list(values(rows, f"choose | {name} | 10", "vendi_share").values())
         diverse = f"{sum(share) / len(share) / 100:.2f}" if share else ""
