@@ -22,14 +22,18 @@ GUIDED: dict[str, dict[str, Any]] = {
     "former dap": BEFORE,
     "former dap, all steps but the last": {**BEFORE, "interval": (0.0, 1.0)},
 }
+BEFORE_PLAIN: dict[str, Any] = {**BEFORE, "contrast": 0.0}
+BEFORE_WHOLE: dict[str, Any] = {**BEFORE_PLAIN, "reference": "class", "repulsion": 1.0}
 GAMMAS, STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0), (0.03, 0.1, 0.3)
 CANDIDATES: dict[str, dict[str, Any]] = {
     "unguided": {"name": "none"},
     **{f"dap-paper, gamma {g:g}": {"name": "dap-paper", "gamma": g} for g in GAMMAS},
     **GUIDED,
-    "dap, tap auto": {"name": "dap", "tap": "auto"},
-    **{f"strength {s:g}, repulsion 1": {**WHOLE, "strength": s} for s in STRENGTHS},
-    "strength 0.3, repulsion 0": {**WHOLE, "strength": 0.3, "repulsion": 0.0},
+    "former dap, auto, clusters, repulsion 1": {**BEFORE_PLAIN, "repulsion": 1.0},
+    "former dap, auto, repulsion 1": BEFORE_WHOLE,
+    "former dap, auto, RBF-MMD": {**BEFORE_WHOLE, "kernel": "rbf", "power": 2},
+    **{f"former dap, strength {s:g}, repulsion 1": {**BEFORE_WHOLE, "strength": s} for s in STRENGTHS},
+    "former dap, strength 0.3, repulsion 0": {**BEFORE_WHOLE, "strength": 0.3, "repulsion": 0.0},
 }
 OLD: dict[str, Any] = {**PRESETS["dap"], **BEFORE, "reference_herded": None}
 FORMER: dict[str, Any] = {**OLD, "name": "divided:Divided", "repulsion": 1.0}

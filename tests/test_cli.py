@@ -347,6 +347,7 @@ def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp
     assert "more images than there are real ones: class '1' has 1 (and 1 other), --ipc asks for 2" in done.stderr
     assert "tap auto: block." in done.stderr
     assert "near-copies" not in done.stderr
+    assert "no step is guided: 1 step taken, none in guidance.interval [0.5, 1.0]" in done.stderr
     near = ("--set", "guidance.start=0.1", "--set", "guidance.interval=[0, 2]")
     late = dap(*words[:-2], "--out", tmp_path / "l", *near, "--dry-run")
     assert "images begin at real ones and take the last 10% of the steps: expect near-copies" in late.stderr

@@ -291,3 +291,23 @@ def test_repulsion_left_to_the_number_of_images_is_recorded_as_the_number_it_is(
     make(data, model, made, {"name": "dap", "repulsion": 0.14})  # the same set: nothing is refused
     with pytest.raises(StoreError, match=r"guidance\.repulsion: 0\.14 there, 0\.7 asked"):
         make(data, model, made, {"name": "dap", "repulsion": 0.7})
+
+
+def test_a_large_class_shows_the_guidance_images_from_its_middle_and_a_small_one_support_points(
+    model: str, tmp_path: Path
+) -> None:
+    data = photos(tmp_path / "data", count=40)
+    for extra in sorted((tmp_path / "data" / "bee").glob("*.png"))[30:]:
+        extra.unlink()
+
+    def job(out: str, **options: Any) -> Any:
+        guidance = {"name": "dap", "reference_size": 6, **options}
+        read = {"data": {"source": data}, "backbone": {"name": model}, "sampling": {"steps": 3}}
+        return open_job(load_config(**read, guidance=guidance, run={"ipc": 1}), tmp_path / out)
+
+    both, points = job("both", reference_herded=4), job("points")  # four for the one image: 40 > 9 x 4 > 30
+    assert both.record["real_images"]["used"] == [4, 6, 4]
+    assert points.record["real_images"]["used"] == [6, 6, 6]
+    assert both.record["digest"] != points.record["digest"]
+    with pytest.raises(ConfigError, match=r"guidance\.reference_herded is 4, but reference_size says all real images"):
+        job("all", reference_herded=4, reference_size="all")

@@ -248,3 +248,15 @@ def test_clusters_of_one_remedy_do_not_stay_for_the_next(
     assert count
     assert torch.equal(sampled(preset), before)
     assert len(asked) == count
+
+
+def test_every_row_that_is_kept_and_every_close_candidate_has_a_definition(scripts: dict[str, ModuleType]) -> None:
+    settings, real = scripts["photograph_settings"], {"random", "herding", "kmeans"}
+    known = real | set(settings.CANDIDATES) | set(settings.REMEDIES)
+    for name, setting in settings.SETTINGS.items():
+        assert set(setting.close) <= known
+        rows = json.loads((BENCHMARKS / "results" / f"photographs_{name}.json").read_text())["rows"]
+        chosen = {key.split(" | ")[1] for key in rows if key.startswith("choose | ")}
+        assert chosen <= known, name
+        made = {key.split(" | ")[2] for key in rows if key.startswith("worth | ")}
+        assert made <= known | {"dap-paper", "full"}, name

@@ -221,6 +221,31 @@ def test_a_start_is_a_share_of_the_steps(start: float, config: Any, tmp_path: Pa
             open_job(config(guidance={"name": name, "start": start}), tmp_path / "a")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Nowhere:
+    """Says where to start, and gives no images for it."""
+
+    start: float | None = 0.5
+    interval: tuple[float, float] = (0.0, 1.0)
+    tap = None
+    couples = False
+
+    def resolved(self, backbone: Any) -> Any:
+        return self
+
+    def prepare(self, backbone: Any, reference: Any) -> Any:
+        return lambda step: torch.zeros_like(step.x_prev)
+
+
+def test_a_start_needs_images_to_start_from(config: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"guidance.start is 0.5, but this guidance gives no images to start from"):
+        open_job(config(guidance={"name": f"{__name__}:Nowhere"}), tmp_path / "a")
+    for start in (None, 1.0):
+        assert (
+            len(open_job(config(guidance={"name": f"{__name__}:Nowhere", "start": start}), tmp_path / "a").taken) == 3
+        )
+
+
 def test_a_guidance_without_images_to_start_from_has_no_start(config: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="guidance 'none' has no options, got start"):
         open_job(config(guidance={"name": "none", "start": 0.7}), tmp_path / "a")

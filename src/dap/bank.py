@@ -114,8 +114,9 @@ class Bank:
             raise StoreError(
                 f"the reference cache needs {needed / 1e9:.1f} GB below {parent}, where {free / 1e9:.1f} GB are free; "
                 "use another --reference-cache, or none; or, at a cost that docs/guidance.md states, fewer real images "
-                "(--set guidance.reference_size=32) or a random projection (--set guidance.projection=4096: the "
-                "gradient is rougher, by .04 to .07 of its cosine where half the numbers stay)"
+                "(--set guidance.reference_herded=12, or reference_size=32 where classes are small) or a random "
+                "projection (--set guidance.projection=4096: the gradient is rougher, by .04 to .07 of its cosine "
+                "where half the numbers stay)"
             )
 
     def entry(self, label: int, step: int) -> Path:

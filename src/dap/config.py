@@ -142,7 +142,7 @@ class RunConfig:
     """`[run]`: `ipc` images per class, `seed`; `chunk` images committed together, `micro_batch` rows per forward pass.
 
     None: by the model, on a CUDA GPU by its free memory; once, since it determines the last bits: kept with the plan.
-    reference_cache  directory where the real images' features are kept for the next strength, seed or IPC (to 24)
+    reference_cache  directory where the real images' features are kept for the next strength, seed or IPC
     """
 
     ipc: int = 10

@@ -22,14 +22,15 @@ from dap.backbones import Backbone
 from dap.config import Config, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
-from dap.guidance import Guidance, load_guidance, share_taken
+from dap.guidance import Guidance, load_guidance
+from dap.guidance.base import first_of, share_taken
 from dap.identity import identity
 from dap.memory import Thrift, enough_memory
 from dap.pictures import to_uint8
 from dap.plan import only, plan_chunks
 from dap.reference import Reference
 from dap.resolution import backbone_of, decided, real_images, reference_sizes, resolved, sampler_of
-from dap.sampling import Guided, Sampler, Start, State, first_of, trajectory
+from dap.sampling import Guided, Sampler, Start, State, trajectory
 from dap.store import Store
 from dap.support import candidates, supporting
 from dap.types import Chunk, Unit
@@ -164,6 +165,8 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         guidance = guidance.resolved(backbone)
         share = share_taken(guidance)
         require(0 < share <= 1, f"guidance.start is {share}; use above 0 to 1 (all steps, begun at noise)")
+        given = share == 1 or hasattr(guidance, "starts")
+        require(given, f"guidance.start is {share}, but this guidance gives no images to start from (`starts`)")
         size = reference_sizes(guidance, config.run.ipc)
         source, bad = _checked(real_images(source, config, backbone), size, data.on_bad_image, on_check)
         everything = tuple(a - b for a, b in zip(everything, bad, strict=True))

@@ -142,7 +142,7 @@ def enough_memory(what: str) -> Iterator[None]:
 def _said(what: str, reason: str) -> str:
     return (
         f"not enough memory for {what} ({reason}); use --dtype bf16, a smaller --set run.micro_batch or "
-        "guidance.reference_size, or another --device"
+        "guidance.reference_herded (in small classes reference_size), or another --device"
     )
 
 

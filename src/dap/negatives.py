@@ -2,7 +2,8 @@
 
 One pool serves all classes, so that it is extracted once for all of them and its size does not grow with their number:
 
-    K <= m   the first ceil(m / (K - 1)) support points of each of the K classes; a class sees those of the others
+    K <= m   of each of the K classes the first ceil(m / (K - 1)) of the real images that stand for it, or all of them;
+             a class sees those of the others
     K > m    one of each of m + 1 classes, evenly spread over the labels
 
 The contrast is that of a set as a whole, mu / I for each of I images. Below 0.1 it is left out: at IPC 10 and 20 it was
@@ -17,7 +18,7 @@ from typing import Any
 
 Pool = tuple[tuple[int, int], ...]  # (class, its first so many images)
 
-NEGATIVES = 96  # m, about as many as stand for a class
+NEGATIVES = 96  # m
 LEAST = 0.1  # of mu / I, below which the contrast is left out
 
 

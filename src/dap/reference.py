@@ -31,7 +31,7 @@ from dap.backbones.chain import Chain
 from dap.bank import Bank
 from dap.data import Source
 from dap.forwards import equal_forwards, recut
-from dap.guidance.base import acts
+from dap.guidance.base import first_of, share_taken, steps_inside
 from dap.kept import Kept
 from dap.negatives import Pool, negatives_wanted, pool_of
 from dap.noise import balanced, balanced_parts
@@ -48,7 +48,7 @@ class Reference:
     source   images in the backbone's size and mode, already checked; all of a class are used
     classes  classes[label] is the backbone's index of the dataset's class
     tap, pooling  the layer, and how its output becomes rows
-    interval  the share of the chain in which the guidance acts: anchors lie there, and a step outside is for itself
+    interval, first  where the guidance acts, and the first step taken: anchors lie there, a step outside is for itself
     spacing  most between anchors in sqrt(t / T), 0 .. 1; 0: every step for itself
     ipc      synthetic images of a class, for a guidance that divides the real ones among them
     negative_rows  about how many real images of all other classes are wanted beside a class's own; 0: none
@@ -67,6 +67,7 @@ class Reference:
         tap: str,
         pooling: Pooling | None = None,
         interval: tuple[float, float] = (0.0, 2.0),
+        first: int = 0,
         spacing: float = 0.0,
         ipc: int = 1,
         negative_rows: int = 0,
@@ -76,7 +77,7 @@ class Reference:
     ) -> None:
         self.backbone, self.source, self.classes, self.chain = backbone, source, tuple(classes), chain
         self.tap, self.pooling = tap, pooling or Pooling()
-        self.interval, self.spacing = interval, spacing
+        self.interval, self.first, self.spacing = interval, first, spacing
         self.ipc, self.seed, self.rows, self.bank = ipc, seed, rows, bank
         self.negative_pool = pool_of(source.counts, negative_rows)
         self.on_extract: Callable[[int], None] = lambda rows: None  # told of every forward: tests and plans count rows
@@ -94,7 +95,6 @@ class Reference:
         chain: Chain,
         *,
         ipc: int = 1,
-        seed: int = 0,
         rows: int,
     ) -> Reference:
         """As a guidance wants it: tap and interval; `pooling`, `reference_spacing`, `contrast` where it has these."""
@@ -106,10 +106,10 @@ class Reference:
             tap=guidance.tap if guidance.tap in backbone.taps() else backbone.default_tap,
             pooling=getattr(guidance, "pooling", None),
             interval=guidance.interval,
+            first=first_of(len(chain.timesteps), share_taken(guidance)),
             spacing=getattr(guidance, "reference_spacing", 0.0),
             ipc=ipc,
             negative_rows=negatives_wanted(guidance, ipc),
-            seed=seed,
             rows=rows,
         )
 
@@ -162,8 +162,8 @@ class Reference:
 
     @cached_property
     def _anchors(self) -> Anchors:
-        chain, count = self.chain, len(self.chain.timesteps)
-        inside = [i for i in range(count) if acts(self.interval, i, count)]
+        chain = self.chain
+        inside = steps_inside(self.interval, len(chain.timesteps), self.first)
         return Anchors.of(chain.timesteps, len(chain.alpha_bar), inside, self.spacing)
 
     def shapes(self) -> dict[tuple[int, int], tuple[int, int]]:

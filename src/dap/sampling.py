@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from dap.backbones.base import Backbone
 from dap.backbones.chain import Chain
 from dap.config import require
 from dap.errors import SamplingError
-from dap.guidance.base import Shift, acts
+from dap.guidance.base import Shift, acts, first_of
 from dap.types import Prediction, Step, Unit
 
 
@@ -84,11 +83,6 @@ class Start:
         """The index of the first of `count` steps that is taken. Raises: ConfigError for other strengths."""
         require(0 < self.strength <= 1, f"the share of steps to take is {self.strength}; use above 0 to 1 (all)")
         return first_of(count, self.strength)
-
-
-def first_of(count: int, share: float) -> int:
-    """The index of the first step, when the last `share` of `count` steps is taken: at least the last one."""
-    return count - ceil(round(count * share, 6))
 
 
 def trajectory(

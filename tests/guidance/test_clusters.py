@@ -7,7 +7,7 @@ import torch
 
 from dap.errors import ConfigError
 from dap.guidance import Representativeness
-from dap.guidance.clusters import AT_ONCE, cluster_weights, clusters_of
+from dap.guidance.clusters import AT_ONCE, cluster_weights, clusters_of, middles_of
 from dap.reference import Reference
 
 
@@ -121,3 +121,11 @@ def test_without_clusters_or_enough_of_them_image_i_begins_at_real_image_i(
     reference = b.reference(rows=3, ipc=4)
     begun = Representativeness(strength=0.1, **options).starts(reference, units([0], 4))
     assert torch.equal(begun, reference.latents(0)[[0, 1, 2, 0]])
+
+
+def test_the_middle_of_a_pair_is_its_first_whatever_rounding_says() -> None:
+    rows = torch.randn(40, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    weights = torch.zeros(20, 40)
+    for k in range(20):
+        weights[k, [k, k + 20]] = 0.5  # both equally far from their mean
+    assert torch.equal(middles_of(rows, weights), rows[:20])

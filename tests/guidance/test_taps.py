@@ -39,22 +39,23 @@ def test_candidates_are_spread_over_the_depth() -> None:
 
 def test_auto_is_the_tap_of_largest_separability_and_is_recorded(bench: Any) -> None:
     b = bench(tiny_dit(depth=4), real=6)
-    reference, guidance = b.reference(), Representativeness(strength=0.1, tap="auto")
-    scores = {tap: separability(reference, guidance.interval, tap) for tap in b.sampler.backbone.taps()}
+    guidance = Representativeness(strength=0.1, tap="auto")
+    reference = b.reference(interval=guidance.interval)
+    scores = {tap: separability(reference, tap) for tap in b.sampler.backbone.taps()}
     chosen = guidance.resolved(b.sampler.backbone).decided(reference).tap
     assert scores[chosen] == max(scores.values())
-    assert chosen == best_tap(reference, guidance.interval)
+    assert chosen == best_tap(reference)
     assert len(set(scores.values())) > 1
 
 
 def test_one_class_alone_keeps_the_recommended_tap(bench: Any) -> None:
     b = bench(tiny_dit(classes=1))
-    assert best_tap(b.reference(), (0.0, 1.0)) == b.sampler.backbone.default_tap
+    assert best_tap(b.reference()) == b.sampler.backbone.default_tap
 
 
 def test_no_step_in_the_interval_keeps_the_recommended_tap(bench: Any) -> None:
     b = bench(steps=1)
-    assert best_tap(b.reference(), (0.5, 1.0)) == b.sampler.backbone.default_tap
+    assert best_tap(b.reference(interval=(0.5, 1.0))) == b.sampler.backbone.default_tap
 
 
 def test_the_class_label_is_not_shown(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,7 @@ def test_the_class_label_is_not_shown(bench: Any, monkeypatch: pytest.MonkeyPatc
         return tap_features(backbone, x, t, condition, tap)
 
     monkeypatch.setattr(type(b.sampler.backbone), "tap_features", spy)
-    separability(b.reference(), (0.0, 1.0), "block.1")
+    separability(b.reference(), "block.1")
     null = b.sampler.backbone.null_condition(1)
     assert seen
     assert all(str(condition) == str(null) for condition in seen)

@@ -6,13 +6,14 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from dap.cli import app
-from dap.config import load_config
-from dap.guidance import PRESETS
+from dap.config import GuidanceConfig, as_record, load_config
+from dap.guidance import PRESETS, load_guidance
 from dap.reporting.reproduce import distill_words, only
 from dap.store import Store
 from dap.testing import save_tiny_dit, tiny_dit
@@ -63,7 +64,7 @@ def test_settings_come_back_as_they_were() -> None:
         "data": {"source": "my photos:train", "subset": "imagenette", "mode": "L", "on_bad_image": "skip"},
         "backbone": {"name": "m", "vae": "v", "prompt": "a photo: {name}, $5", "cfg_channels": 3, "device": "cuda"},
         "sampling": {"steps": 20},
-        "guidance": {"preset": "dap", "name": "x:Y", "strength": 0.1, "interval": [0.5, 1.0], "tap": "block.3"},
+        "guidance": {**PRESETS["dap"], "preset": "dap", "name": "x:Y", "strength": 0.1, "tap": "block.3"},
         "run": {"ipc": 3, "seed": 9, "chunk": 50, "micro_batch": 5},
     }
     words = distill_words(config, "out")
@@ -79,6 +80,40 @@ def test_settings_come_back_as_they_were() -> None:
     assert read.guidance.options == {"strength": 0.1, "tap": "block.3"}, "the interval is the preset's own"
     assert PRESETS["dap"]["interval"] == (0.5, 1.0)
     assert (read.sampling.steps, read.run.micro_batch) == (20, 5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reference_size": 96},
+        {"reference_size": "all"},
+        {"reference_herded": 30},
+        {"interval": [0.0, 1.0]},
+        {"interval": [0.0, 1.0], "start": 0.5},
+        {"interval": [0.6, 1.0]},
+        {"start": 1.0},
+        {"gamma": 0.1},
+    ],
+)
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_a_guidance_comes_back_whatever_naming_one_option_does_to_another(preset: str, options: Any) -> None:
+    if preset == "dap-paper" and "reference_herded" in options:
+        options = {**options, "reference_size": 90}
+    made = load_guidance(GuidanceConfig(name=preset, options=options))
+    assert made is not None
+    again = distill_words({"guidance": {"preset": preset, "name": "x:Y", **as_record(made)}}, "out")
+    read = load_config(
+        None, [again[k + 1] for k, word in enumerate(again) if word == "--set"], guidance={"name": preset}
+    )
+    assert load_guidance(read.guidance) == made
+
+
+def test_a_set_made_before_an_option_was_there_is_made_again_as_it_was() -> None:
+    record = {"preset": "dap", "name": "x:Y", **PRESETS["dap"]}
+    older = {key: value for key, value in record.items() if key not in ("start", "reference_herded")}
+    words = " ".join(distill_words({"guidance": older}, "out"))
+    assert "--set guidance.start=1.0" in words
+    assert "--set guidance.reference_size=96" in words
 
 
 @pytest.mark.parametrize("name", ["7", "cats & dogs", "it's", 'a"b', "77", "INDEX"])

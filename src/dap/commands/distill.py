@@ -122,6 +122,11 @@ def remarks(job: Job) -> list[str]:
             f"images begin at real ones and take the last {start:.0%} of the steps: expect near-copies of these, which "
             "dap measure counts"
         )
+    if job.guidance is not None and not any(guided_steps(job)):
+        out.append(
+            f"no step is guided: {counted(len(job.taken), 'step')} taken, none in guidance.interval "
+            f"{list(job.guidance.interval)}; use more --set sampling.steps, or another interval or start"
+        )
     if guidance.options.get("tap") == "auto" and job.guidance is not None:
         out.append(f"tap auto: {job.guidance.tap}")
     return out

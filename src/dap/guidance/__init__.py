@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from dap.config import GuidanceConfig, as_record, build, digest
 from dap.errors import ConfigError, unknown
-from dap.guidance.base import Guidance, Shift, acts, share_taken
+from dap.guidance.base import Guidance, Shift, acts
 from dap.guidance.representativeness import Representativeness
 
-__all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance", "share_taken"]
+__all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the recommended settings, for every IPC; how each was chosen: docs/guidance.md

@@ -15,6 +15,7 @@ Use it by its import path, `--guidance package.module:Pull`; nothing needs to be
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -37,10 +38,11 @@ class Guidance(Protocol):
     couples   True when images of one class influence each other: they then share a chunk
 
     These are optional: `off`, True at scale zero (the unguided path is then taken, bit for bit); `reference_size`, how
-    many real images of a class stand for it (None: all); `pooling` and `reference_spacing`, as in `dap.reference`;
-    `contrast`, above 0 where `reference.negatives` are wanted; `decided(reference)`, itself with what it leaves to the
-    real images; and, together, `start`, the last share of the steps that is taken (1: all of them, begun at noise), and
-    `starts(reference, units)`, the x_0 [B, C, H, W] at which the images of these units begin, noised to that step.
+    many real images of a class stand for it (None: all), and beside it `reference_herded`, how many of a large class;
+    `pooling` and `reference_spacing`, as in `dap.reference`; `contrast`, above 0 where `reference.negatives` are
+    wanted; `decided(reference)`, itself with what it leaves to the real images; and, together, `start`, the last share
+    of the steps that is taken (1: all of them, begun at noise), and `starts(reference, units)`, the x_0 [B, C, H, W] at
+    which the images of these units begin, noised to that step.
     """
 
     @property
@@ -67,9 +69,20 @@ def acts(interval: tuple[float, float], index: int, count: int) -> bool:
     return interval[0] <= fraction < interval[1]
 
 
-def share_taken(guidance: Guidance | None) -> float:
-    """The last share of the steps that a set takes: `start` of a guidance that gives images to start from, else 1."""
-    return float(getattr(guidance, "start", 1.0)) if hasattr(guidance, "starts") else 1.0
+def steps_inside(interval: tuple[float, float], count: int, first: int = 0) -> list[int]:
+    """The steps of a chain, from `first` on, that are guided."""
+    return [i for i in range(first, count) if acts(interval, i, count)]
+
+
+def share_taken(guidance: Any) -> float:
+    """The last share of the steps that a set takes: `start` of a guidance, where it has one; else 1."""
+    share = getattr(guidance, "start", None)
+    return 1.0 if share is None else float(share)
+
+
+def first_of(count: int, share: float) -> int:
+    """The index of the first step, when the last `share` of `count` steps is taken: at least the last one."""
+    return count - max(1, ceil(round(count * share, 6)))
 
 
 def rows_of_classes(step: Step) -> list[tuple[int, list[int]]]:

@@ -38,7 +38,8 @@ def clusters_of(reference: Reference, label: int) -> Tensor | None:
 def middles_of(x_0: Tensor, weights: Tensor) -> Tensor:
     """x_0 [ipc, C, H, W] of each cluster's real image nearest to its mean, of x_0 [N, C, H, W] and W [ipc, N]."""
     flat, weights = x_0.flatten(1).double().cpu(), weights.double()
-    far = torch.cdist(weights @ flat, flat).masked_fill(weights == 0, torch.inf)
+    far = torch.cdist(weights @ flat, flat).round(decimals=5)  # else rounding decides between the two of a pair
+    far.masked_fill_(weights == 0, torch.inf)
     return x_0[far.argmin(1).to(x_0.device)]
 
 

@@ -93,10 +93,10 @@ class Energy:
     def yardsticks(
         self, real: Tensor, count: int, weights: Tensor | None = None, negatives: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """E_r and E_s, of sets of `count` real rows [N, F]: at random, on average, and the support points.
+        """E_r and E_s, of sets of `count` real rows [N, F]: at random, on average, and the first ones.
 
-        At random: different rows, row i by W_i. Support points come first: the first rows, or of each cluster the first
-        (of fewer rows than `count` all, again and again).
+        At random: different rows, row i by W_i. The first were chosen first to stand for the class (`dap.support`);
+        with clusters, the first of each (of fewer rows than `count` all, again and again).
         Estimated from the first 256 rows; with weights from as many shared out among the clusters, at least two each.
         """
         real, weights = _sampled(real, count, weights)

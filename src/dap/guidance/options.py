@@ -22,7 +22,7 @@ class Options:
     projection  features by a random projection to so many numbers; None: all of them
     gamma       absolute step length along g_t (the paper: 1.0)
     strength    step length as a share of the denoising step's own length, image by image; or "auto"
-    beyond      b of "auto": how far below the support points' energy, in units of their gain over chance
+    beyond      b of "auto": how far below E_s of the real images that stand for the class, in units of E_r - E_s
     reach       of "auto": the largest share of the denoising step's length
     repulsion   lambda, 0 or more; or "auto": .07 for each image of a class, up to .7 (docs/results.md)
     contrast    mu, 0 or more, below 1 unless "auto": the push away from other classes, mu/I an image (`dap.negatives`)
@@ -99,6 +99,12 @@ class Options:
         require(
             0 <= self.interval[0] < min(1, self.interval[1]),
             f"guidance.interval is {list(self.interval)}; use [start, end] with 0 <= start < end, e.g. [0, 0.8]",
+        )
+        whole = self.reference_size is None or isinstance(self.reference_size, str)
+        require(
+            self.reference_herded is None or not whole,
+            f"guidance.reference_herded is {self.reference_herded}, but reference_size says all real images; give a "
+            "number there, for classes that are too small, or leave it out",
         )
         require(0 < self.start <= 1, f"guidance.start is {self.start}; use above 0 to 1 (all steps, begun at noise)")
         require(

@@ -10,10 +10,10 @@ With E the energy of a class's synthetic images to its real ones at the step's n
 "auto" is Polyak's step (1987): to first order it takes E down to E*, whatever the backbone, the layer, the kernel and
 the number of dimensions, and nothing once E is there. E* comes from the real images alone, at the same noise level:
 
-    E* = E_r - (1 + b) (E_r - E_s)     E_r: of I real images drawn at random, on average;  E_s: of I support points
-                                       (with clusters: one image of each), but never above E_r
+    E* = E_r - (1 + b) (E_r - E_s)     E_r: of I real images drawn at random, on average;  E_s: of the first I of those
+                                       that stand for the class (with clusters: one of each), but never above E_r
 
-so b = 0 asks for a set as good as the best choice of real images, b = 1 (`beyond`) for twice that gain over chance. No
+so b = 0 asks for a set as good as such a choice of real images, b = 1 (`beyond`) for twice that gain over chance. No
 image is moved farther than `reach` of its denoising step.
 """
 
@@ -53,7 +53,7 @@ class Representativeness(Options):
 
     def decided(self, reference: Reference) -> Representativeness:
         """With the tap that the real images speak for, where it was left to them; no contrast where none is felt."""
-        tap = best_tap(reference, self.interval) if self.tap == "auto" else self.tap
+        tap = best_tap(reference) if self.tap == "auto" else self.tap
         contrast = self.contrast if reference.negative_pool else 0.0
         return replace(self, tap=tap, repulsion=self.repulsion_of(reference.ipc), contrast=contrast)
 

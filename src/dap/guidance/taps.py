@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dap.guidance.base import acts
+from dap.guidance.base import steps_inside
 
 if TYPE_CHECKING:
     from dap.reference import Reference
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 IMAGES, CLASSES, LEVELS, TAPS = 16, 10, 3, 8
 
 
-def best_tap(reference: Reference, interval: tuple[float, float]) -> str:
-    """The tap of largest J; the backbone's recommended one where a class is alone, or no step lies in the interval."""
+def best_tap(reference: Reference) -> str:
+    """The tap of largest J; the backbone's recommended one where a class is alone, or no step is guided."""
     backbone = reference.backbone
-    count = len(reference.chain.timesteps)
-    if len(reference.classes) < 2 or not any(acts(interval, i, count) for i in range(count)):
+    if len(reference.classes) < 2 or not _inside(reference):
         return backbone.default_tap
-    score = {tap: separability(reference, interval, tap) for tap in candidates(backbone.taps())}
+    score = {tap: separability(reference, tap) for tap in candidates(backbone.taps())}
     return max(score, key=score.__getitem__)
 
 
@@ -39,10 +38,9 @@ def candidates(taps: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(taps[round(i * (len(taps) - 1) / max(1, count - 1))] for i in range(count)))
 
 
-def separability(reference: Reference, interval: tuple[float, float], tap: str) -> float:
+def separability(reference: Reference, tap: str) -> float:
     """J of one layer, -1 .. 1."""
-    count = len(reference.chain.timesteps)
-    inside = [i for i in range(count) if acts(interval, i, count)]
+    inside = _inside(reference)
     levels = sorted({inside[round(k * (len(inside) - 1) / max(1, LEVELS - 1))] for k in range(LEVELS)})
     labels = [round(k * (len(reference.classes) - 1) / (CLASSES - 1)) for k in range(CLASSES)]
     found = [margins([_rows(reference, label, i, tap) for label in sorted(set(labels))]) for i in levels]
@@ -60,6 +58,10 @@ def margins(classes: list[Tensor]) -> Tensor:
     own = (mean * member).sum(1)
     nearest = mean.masked_fill(member.bool(), float("inf")).min(1).values
     return (nearest - own) / (nearest + own).clamp_min(1e-12)
+
+
+def _inside(reference: Reference) -> list[int]:
+    return steps_inside(reference.interval, len(reference.chain.timesteps), reference.first)
 
 
 def _rows(reference: Reference, label: int, index: int, tap: str) -> Tensor:

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import chain
 from typing import Any
 
 from dap.config import BackboneConfig, DataConfig, RunConfig, SamplingConfig
@@ -14,6 +15,7 @@ from dap.guidance import PRESETS, Representativeness
 
 _OWN_FLAGS = {"data": ("source", "split", "subset", "class_map", "on_bad_image"), "backbone": ("name", "arch", "vae")}
 _NOT_PIXELS = {"backbone": ("device", "compile"), "run": ("ipc", "seed", "chunk", "reference_cache")}
+ONCE: dict[str, Any] = {"start": 1.0, "reference_herded": None}  # of sets made before there were these options
 _TABLES: dict[str, Any] = {
     "data": DataConfig,
     "backbone": BackboneConfig,
@@ -61,15 +63,18 @@ def _guidance(table: Mapping[str, Any]) -> list[str]:
     preset = table.get("preset")
     if table.get("name") == "none" or preset in (None, "none"):
         return ["--guidance", "none"]
-    options = {key: value for key, value in table.items() if key not in ("preset", "name") and value is not None}
-    known: dict[str, Any] = {}
+    options, known = {key: value for key, value in table.items() if key not in ("preset", "name")}, dict[str, Any]()
     if preset in PRESETS:
+        options = {**ONCE, **options}
         known = {**{f.name: f.default for f in fields(Representativeness)}, **PRESETS[preset]}
-    words = ["--guidance", str(preset)]
-    for key, value in options.items():
-        if _plain(known.get(key)) != _plain(value):
-            words += _set(f"guidance.{key}", value)
-    return words
+    changed = {key: value for key, value in options.items() if _plain(known.get(key)) != _plain(value)}
+    told = {key: value for key, value in changed.items() if value is not None}
+    if known.get("reference_herded") is not None and options["reference_herded"] is None:
+        told["reference_size"] = options.get("reference_size") or "all"  # naming it is what switches herding off
+    if "interval" in told and preset in PRESETS:
+        told["start"] = options["start"]  # else an early interval would decide it
+    sets = (_set(f"guidance.{key}", value) for key, value in told.items())
+    return ["--guidance", str(preset), *chain.from_iterable(sets)]
 
 
 def _set(key: str, value: Any) -> list[str]:
