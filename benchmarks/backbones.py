@@ -4,8 +4,8 @@
     python benchmarks/backbones.py --model dit --device cuda --dtype bf16 --images 50 --rate [--compile]
 
 ratio    guided / unguided step, one after the other in one process; classifier-free guidance on, tap block.8 or mid,
-         the recommended `dap` guidance (96 real images of the class and as many of nine others) at every step; the real
-         features as a warm bank gives them, its file aside: extracting them is `cost.py`'s business
+         the recommended `dap` guidance (as many real images as it takes of a large class, and of nine others) at every
+         step; the real features as a warm bank gives them, its file aside: extracting them is `cost.py`'s business
 memory   peak of each: on a GPU what torch allocated, on a CPU the resident set of a process of its own
 rate     images a second over 50 steps, and the share of the machine's own matrix rate (a large product, measured)
 """
