@@ -135,10 +135,10 @@ def test_the_same_names_in_the_same_order_are_the_same_classes() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FromFirst:
-    """Starts every image at the first real one of its class."""
+class Nowhere:
+    """Says where to start, and gives no images for it."""
 
-    start: float = 1.0
+    start: float | None = 0.5
     interval: tuple[float, float] = (0.0, 1.0)
     tap = None
     couples = False
@@ -148,6 +148,13 @@ class FromFirst:
 
     def prepare(self, backbone: Any, reference: Any) -> Any:
         return lambda step: torch.zeros_like(step.x_prev)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FromFirst(Nowhere):
+    """Starts every image at the first real one of its class."""
+
+    start: float | None = 1.0
 
     def starts(self, reference: Any, units: Any) -> Tensor:
         return torch.stack([reference.latents(unit.label)[0] for unit in units])
@@ -219,22 +226,6 @@ def test_a_start_is_a_share_of_the_steps(start: float, config: Any, tmp_path: Pa
     for name in ("dap", f"{__name__}:FromFirst"):
         with pytest.raises(ConfigError, match=r"guidance.start is .*(use above 0 to 1|finite number)"):
             open_job(config(guidance={"name": name, "start": start}), tmp_path / "a")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Nowhere:
-    """Says where to start, and gives no images for it."""
-
-    start: float | None = 0.5
-    interval: tuple[float, float] = (0.0, 1.0)
-    tap = None
-    couples = False
-
-    def resolved(self, backbone: Any) -> Any:
-        return self
-
-    def prepare(self, backbone: Any, reference: Any) -> Any:
-        return lambda step: torch.zeros_like(step.x_prev)
 
 
 def test_a_start_needs_images_to_start_from(config: Any, tmp_path: Path) -> None:

@@ -163,10 +163,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     everything = source.counts
     if guidance is not None:
         guidance = guidance.resolved(backbone)
-        share = share_taken(guidance)
-        require(0 < share <= 1, f"guidance.start is {share}; use above 0 to 1 (all steps, begun at noise)")
-        given = share == 1 or hasattr(guidance, "starts")
-        require(given, f"guidance.start is {share}, but this guidance gives no images to start from (`starts`)")
+        _check_start(guidance)
         size = reference_sizes(guidance, config.run.ipc)
         source, bad = _checked(real_images(source, config, backbone), size, data.on_bad_image, on_check)
         everything = tuple(a - b for a, b in zip(everything, bad, strict=True))
@@ -188,6 +185,13 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
         done=Store.check(out, record),
     )
     return Job(config, out, source, backbone, guidance, reference, sampler, chunks, record)
+
+
+def _check_start(guidance: Guidance) -> None:
+    share = share_taken(guidance)
+    require(0 < share <= 1, f"guidance.start is {share}; use above 0 to 1 (all steps, begun at noise)")
+    given = share == 1 or hasattr(guidance, "starts")
+    require(given, f"guidance.start is {share}, but this guidance gives no images to start from (`starts`)")
 
 
 def _checked(
