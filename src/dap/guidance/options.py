@@ -67,7 +67,7 @@ class Options:
         self._check_numbers()
         require(auto or self.scale >= 0, f"guidance gamma or strength is {self.scale}; use 0 (off) or more")
         require(self.pool in ("flatten", "mean"), f"guidance.pool is {self.pool!r}; use 'flatten' or 'mean'")
-        require(self.beyond >= 0, f"guidance.beyond is {self.beyond}; use 0 (as good as a choice of real images) or more")
+        require(self.beyond >= 0, f"guidance.beyond is {self.beyond}; use 0 (as good as real images) or more")
         require(self.reach > 0, f"guidance.reach is {self.reach}; use a number above 0")
         require(
             self.repulsion == "auto" or (not isinstance(self.repulsion, str) and self.repulsion >= 0),
