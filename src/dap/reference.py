@@ -95,6 +95,7 @@ class Reference:
         chain: Chain,
         *,
         ipc: int = 1,
+        seed: int = 0,
         rows: int,
     ) -> Reference:
         """As a guidance wants it: tap and interval; `pooling`, `reference_spacing`, `contrast` where it has these."""
@@ -110,6 +111,7 @@ class Reference:
             spacing=getattr(guidance, "reference_spacing", 0.0),
             ipc=ipc,
             negative_rows=negatives_wanted(guidance, ipc),
+            seed=seed,
             rows=rows,
         )
 
