@@ -352,6 +352,9 @@ def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp
     late = dap(*words[:-2], "--out", tmp_path / "l", *near, "--dry-run")
     assert "images begin at real ones and take the last 10% of the steps: expect near-copies" in late.stderr
     assert "--test TEST" in done.stderr
+    assert "from noise" not in done.stderr
+    early = dap(*words, "--out", tmp_path / "e", "--set", "guidance.interval=[0, 1]", "--dry-run")
+    assert "guidance.interval begins before 0.5: all 2 steps are taken, from noise" in early.stderr
     paper = dap(*words, "--out", tmp_path / "p", "--guidance", "dap-paper", "--dry-run")
     assert "gamma = 1, the paper's for DiT-XL/2" in paper.stderr
     named = dap(*words, "--out", tmp_path / "p", "--guidance", "dap-paper", "--dry-run", "--set", "guidance.gamma=0.2")

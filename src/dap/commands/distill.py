@@ -16,7 +16,7 @@ from dap.commands.live import Pace, guided_steps, show_last
 from dap.config import Config
 from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError, StoreError
-from dap.guidance import load_guidance
+from dap.guidance import PRESETS, load_guidance
 from dap.memory import enough_memory
 from dap.store import Store
 from dap.terminal import Talk, counted, duration, saving
@@ -116,12 +116,16 @@ def remarks(job: Job) -> list[str]:
             "dap-paper moves images by gamma = 1, the paper's for DiT-XL/2 at 256 px; every other backbone wants its "
             "own: the digits --set guidance.gamma=0.2 at one image a class, 0.02 at ten"
         )
-    start = len(job.taken) / len(job.sampler.chain.timesteps)
+    steps = len(job.sampler.chain.timesteps)
+    start = len(job.taken) / steps
     if start < 0.5:
         out.append(
             f"images begin at real ones and take the last {start:.0%} of the steps: expect near-copies of these, which "
             "dap measure counts"
         )
+    preset = PRESETS.get(guidance.name, {}).get("start", 1.0)
+    if job.guidance is not None and "start" not in guidance.options and len(job.taken) == steps and preset < 1 < steps:
+        out.append(f"guidance.interval begins before {1 - preset:g}: all {steps} steps are taken, from noise")
     if job.guidance is not None and not any(guided_steps(job)):
         out.append(
             f"no step is guided: {counted(len(job.taken), 'step')} taken, none in guidance.interval "
