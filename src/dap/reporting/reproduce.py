@@ -15,7 +15,7 @@ from dap.guidance import PRESETS, Representativeness
 
 _OWN_FLAGS = {"data": ("source", "split", "subset", "class_map", "on_bad_image"), "backbone": ("name", "arch", "vae")}
 _NOT_PIXELS = {"backbone": ("device", "compile"), "run": ("ipc", "seed", "chunk", "reference_cache")}
-ONCE: dict[str, Any] = {"start": 1.0, "reference_herded": None}  # of sets made before there were these options
+_ONCE: dict[str, Any] = {"start": 1.0, "reference_herded": None}  # of sets made before there were these options
 _TABLES: dict[str, Any] = {
     "data": DataConfig,
     "backbone": BackboneConfig,
@@ -65,7 +65,7 @@ def _guidance(table: Mapping[str, Any]) -> list[str]:
         return ["--guidance", "none"]
     options, known = {key: value for key, value in table.items() if key not in ("preset", "name")}, dict[str, Any]()
     if preset in PRESETS:
-        options = {**ONCE, **options}
+        options = {**_ONCE, **options}
         known = {**{f.name: f.default for f in fields(Representativeness)}, **PRESETS[preset]}
     changed = {key: value for key, value in options.items() if _plain(known.get(key)) != _plain(value)}
     told = {key: value for key, value in changed.items() if value is not None}
