@@ -72,7 +72,7 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
         f"{cost.micro_batch} rows a pass",
         f"forwards: {cost.rows} rows through the backbone"
         + (f", {cost.real_rows} rows of real images as far as the tap" if cost.real_rows else ""),
-        f"memory: about {cost.memory / 1e6:.0f} MB in all; disk: at most {cost.disk / 1e6:.1f} MB",
+        f"memory: about {cost.memory / 1e6:.0f} MB in all; disk: at most {math.ceil(cost.disk / 1e5) / 10} MB",
         *([line] if (line := cache_line(job)) else []),
         f"time: about {duration(cost.seconds)} on {job.backbone.device}, from a few timed steps; nothing was written",
         *cost.notes,
