@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dap.guidance import Guidance
+from dap.guidance.base import settled
 from dap.reference import Reference
 from dap.sampling import Guided, Sampler, trajectory
 from dap.testing import tiny_dit, tiny_source
@@ -53,7 +54,7 @@ class Bench:
         return Reference(s.backbone, self.source, s.classes, s.chain, tap=tap, rows=rows, **options)
 
     def guided(self, guidance: Guidance, reference: Reference | None = None) -> Guided:
-        guidance = guidance.resolved(self.sampler.backbone)
+        guidance = settled(guidance.resolved(self.sampler.backbone), self.sampler.backbone, 1)
         s = self.sampler
         reference = reference or Reference.of(guidance, s.backbone, self.source, s.classes, s.chain, rows=3)
         shift = guidance.prepare(s.backbone, reference)

@@ -351,6 +351,7 @@ def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp
     near = ("--set", "guidance.start=0.1", "--set", "guidance.interval=[0, 2]")
     late = dap(*words[:-2], "--out", tmp_path / "l", *near, "--dry-run")
     assert "images begin at real ones and take the last 10% of the steps: expect near-copies" in late.stderr
+    assert "--set guidance.start=0.5 moves them more" not in late.stderr, "the user has said it"
     assert "--test TEST" in done.stderr
     assert "from noise" not in done.stderr
     early = dap(*words, "--out", tmp_path / "e", "--set", "guidance.interval=[0, 1]", "--dry-run")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,27 @@ def make(data: str, model: str, out: Path, guidance: dict[str, Any] | None = Non
 
 def pixels(out: Path, name: str) -> list[bytes]:
     return [p.read_bytes() for p in sorted((out / "data" / name).glob("*.png"))]
+
+
+@pytest.mark.parametrize(
+    ("record", "share"),
+    [
+        ({}, 0.5),
+        ({"training": {"from": "DiT-XL"}}, 0.5),
+        ({"training": {}}, 0.5),
+        ({"training": "long"}, 0.5),
+        ({"training": {"from": None}}, 0.25),
+    ],
+)
+def test_of_many_images_of_a_backbone_trained_from_nothing_each_begins_later(
+    record: dict[str, Any], share: float, tmp_path: Path
+) -> None:
+    data = photos(tmp_path / "p", count=20)
+    own = str(save_tiny_dit(tmp_path / "dit", tiny_dit(classes=3, class_names=NAMES), **record))
+    job = open_job(load_config(data={"source": data}, backbone={"name": own}, run={"ipc": 20}), tmp_path / "d")
+    assert (job.record["determines"]["guidance"]["start"], len(job.taken)) == (share, ceil(50 * share))
+    few = open_job(load_config(data={"source": data}, backbone={"name": own}, run={"ipc": 10}), tmp_path / "e")
+    assert (few.record["determines"]["guidance"]["start"], len(few.taken)) == (0.5, 25)
 
 
 @pytest.mark.parametrize("guidance", [UNGUIDED, {"name": "dap"}], ids=["none", "dap"])

@@ -23,7 +23,7 @@ from dap.config import Config, require
 from dap.data import Source, match_classes, open_dataset
 from dap.errors import ConfigError
 from dap.guidance import Guidance, load_guidance
-from dap.guidance.base import first_of, share_taken
+from dap.guidance.base import first_of, settled, share_taken
 from dap.identity import identity
 from dap.memory import Thrift, enough_memory
 from dap.pictures import to_uint8
@@ -162,7 +162,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     everything = source.counts
     if guidance is not None:
-        guidance = guidance.resolved(backbone)
+        guidance = settled(guidance.resolved(backbone), backbone, config.run.ipc)
         _check_start(guidance)
         size = reference_sizes(guidance, config.run.ipc)
         source, bad = _checked(real_images(source, config, backbone), size, data.on_bad_image, on_check)

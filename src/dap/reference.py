@@ -31,7 +31,7 @@ from dap.backbones.chain import Chain
 from dap.bank import Bank
 from dap.data import Source
 from dap.forwards import equal_forwards, recut
-from dap.guidance.base import first_of, share_taken, steps_inside
+from dap.guidance.base import first_of, settled, share_taken, steps_inside
 from dap.kept import Kept
 from dap.negatives import Pool, negatives_wanted, pool_of
 from dap.noise import balanced, balanced_parts
@@ -99,6 +99,7 @@ class Reference:
         rows: int,
     ) -> Reference:
         """As a guidance wants it: tap and interval; `pooling`, `reference_spacing`, `contrast` where it has these."""
+        guidance = settled(guidance, backbone, ipc)
         return cls(
             backbone,
             source,

@@ -1,7 +1,7 @@
 """Guidances by name: presets and what overrides them, import paths, and unknown names."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ import torch
 from dap.config import GuidanceConfig
 from dap.errors import ConfigError
 from dap.guidance import PRESETS, Representativeness, load_guidance
+from dap.guidance.base import settled
 from dap.testing import check_guidance, tiny_dit
 
 
@@ -63,7 +64,7 @@ def test_the_presets() -> None:
     assert (recommended.gamma, recommended.strength, recommended.power) == (None, "auto", 1)
     assert recommended.repulsion == "auto"
     assert (recommended.reference, recommended.reference_size, recommended.contrast) == ("cluster", 96, 0.8)
-    assert (recommended.reference_herded, recommended.start) == (24, 0.5)
+    assert (recommended.reference_herded, recommended.start) == (24, "auto")
     assert (paper.contrast, paper.reference_herded, paper.start) == (0, None, 1)
     assert load("none") is None
 
@@ -78,12 +79,32 @@ def test_naming_one_length_replaces_the_presets_other(name: str) -> None:
 
 
 def test_an_interval_that_begins_before_the_presets_start_takes_all_steps() -> None:
-    assert [load("dap", interval=[a, 0.9]).start for a in (0, 0.4, 0.5, 0.7)] == [1, 1, 0.5, 0.5]
+    assert [load("dap", interval=[a, 0.9]).start for a in (0, 0.4, 0.5, 0.7)] == [1, 1, "auto", "auto"]
     assert load("dap", interval=[0, 1], start=0.7).start == 0.7
     with pytest.raises(
         ConfigError, match=r"guidance\.start=0\.5 no step before 0\.5 is taken; use --set guidance\.start=1"
     ):
         load("dap", interval=[0, 0.4], start=0.5)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A backbone of which `start_of` knows one thing."""
+
+    from_scratch: bool
+
+
+def test_of_a_backbone_trained_from_nothing_many_images_begin_late() -> None:
+    auto, ipcs = load("dap"), (1, 10, 20, 50, 1000)
+    assert [auto.start_of(ipc, Drawn(True)) for ipc in ipcs] == [0.5, 0.5, 0.25, 0.1, 0.1]
+    assert [auto.start_of(ipc, Drawn(False)) for ipc in ipcs] == [auto.start_of(ipc, object()) for ipc in ipcs]
+    assert {auto.start_of(ipc, object()) for ipc in ipcs} == {0.5}
+    assert {load("dap", start=0.7).start_of(ipc, Drawn(True)) for ipc in ipcs} == {0.7}
+    assert settled(auto, cast(Any, Drawn(True)), 50) == replace(auto, start=0.1)
+    own = Pull()
+    assert settled(own, cast(Any, Drawn(True)), 50) is own
+    with pytest.raises(ConfigError, match=r"guidance.start is late; use above 0 to 1 .*, or auto"):
+        load("dap", start="late")
 
 
 def test_a_number_of_support_points_is_not_overruled_by_herding() -> None:

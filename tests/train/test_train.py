@@ -70,6 +70,7 @@ def test_it_learns_and_leaves_a_pipeline(trained: tuple[Path, list[Progress]]) -
     assert all(p.steps == 40 and p.images_per_second > 0 and math.isfinite(p.loss) for p in progress)
     assert progress[-1].loss < 0.9 * progress[0].loss
     backbone = open_backbone(str(out), device="cpu")
+    assert backbone.from_scratch
     assert backbone.class_names == ("ant", "bee", "cat")
     check_backbone(backbone)
     record = json.loads((out / "dap.json").read_text())
@@ -281,6 +282,7 @@ def test_training_goes_on_from_a_pipeline_with_other_classes(tmp_path: Path) -> 
     still = replace(TINY, steps=1, rate=1e-12, ema=0.0)
     finish(tmp_path / "out", still, start=str(base))
     old, new = (open_backbone(str(path), device="cpu") for path in (base, tmp_path / "out"))
+    assert not new.from_scratch
     assert new.class_names == ("ant", "bee", "cat")
     assert new.transformer.config.num_embeds_ada_norm == 3
     x = torch.randn(1, 1, 8, 8)

@@ -63,6 +63,7 @@ class DiTBackbone:
         device: torch.device | str = "cpu",
         computing: Computing | None = None,
         files: Sequence[Path] = (),
+        from_scratch: bool = False,
     ) -> None:
         config, computing = transformer.config, computing or Computing(device=str(device))
         classes = int(config.num_embeds_ada_norm)
@@ -79,7 +80,7 @@ class DiTBackbone:
         self.image_size = self.latent_shape[1] * (1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1))
         self.learned_variance = int(config.out_channels or 0) == 2 * self.latent_shape[0]
         self.image_mode = "L" if vae is None and self.latent_shape[0] == 1 else "RGB"
-        self.cfg_scale = cfg_scale
+        self.cfg_scale, self.from_scratch = cfg_scale, from_scratch
         self.default_tap = default_tap or f"block.{round(TAP_DEPTH * len(transformer.transformer_blocks))}"
         self.row_cost = (self.latent_shape[1] // int(config.patch_size)) ** 2 * (
             int(config.num_attention_heads) * int(config.attention_head_dim)
@@ -188,6 +189,7 @@ def load_dit(directory: Path, *, name: str, vae: Path | None = None, computing: 
         default_tap=record.get("tap"),
         computing=computing,
         files=[*find_weights(directory / "transformer").files, *vae_files],
+        from_scratch=isinstance(trained := record.get("training"), dict) and trained.get("from", "") is None,
     )
 
 

@@ -17,6 +17,7 @@ from dap.config import Config
 from dap.distillation import Job, open_job, summary
 from dap.errors import ConfigError, StoreError
 from dap.guidance import PRESETS, load_guidance
+from dap.guidance.options import START
 from dap.memory import enough_memory
 from dap.store import Store
 from dap.terminal import Talk, counted, duration, saving
@@ -121,11 +122,11 @@ def remarks(job: Job) -> list[str]:
     if start < 0.5:
         out.append(
             f"images begin at real ones and take the last {start:.0%} of the steps: expect near-copies of these, which "
-            "dap measure counts"
+            "dap measure counts" + ("" if "start" in guidance.options else "; --set guidance.start=0.5 moves them more")
         )
-    preset = PRESETS.get(guidance.name, {}).get("start", 1.0)
-    if job.guidance is not None and "start" not in guidance.options and len(job.taken) == steps and preset < 1 < steps:
-        out.append(f"guidance.interval begins before {1 - preset:g}: all {steps} steps are taken, from noise")
+    late = "start" in PRESETS.get(guidance.name, {}) and "start" not in guidance.options
+    if late and len(job.taken) == steps > 1:
+        out.append(f"guidance.interval begins before {1 - START:g}: all {steps} steps are taken, from noise")
     if job.guidance is not None and not any(guided_steps(job)):
         out.append(
             f"no step is guided: {counted(len(job.taken), 'step')} taken, none in guidance.interval "

@@ -9,6 +9,7 @@ from typing import Any, cast
 from dap.config import GuidanceConfig, as_record, build, digest
 from dap.errors import ConfigError, unknown
 from dap.guidance.base import Guidance, Shift, acts
+from dap.guidance.options import START
 from dap.guidance.representativeness import Representativeness
 
 __all__ = ["PRESETS", "Guidance", "Representativeness", "Shift", "acts", "load_guidance"]
@@ -24,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reference_size": 96,
         "reference_herded": 24,
         "interval": (0.5, 1.0),
-        "start": 0.5,
+        "start": "auto",
     },
     # Algorithm 1 as published, all real images at every step
     "dap-paper": {"gamma": 1.0, "repulsion": 0.0, "power": 1, "reference_spacing": 0.0},
@@ -52,8 +53,9 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
             if one in options:
                 preset.pop(other, None)
         start = preset.pop("start", 1.0)
+        earliest = 1 - (START if start == "auto" else start)
         chosen = build(Representativeness, {**preset, **options}, "guidance")
-        return chosen if "start" in options or chosen.interval[0] < 1 - start else replace(chosen, start=start)
+        return chosen if "start" in options or chosen.interval[0] < earliest else replace(chosen, start=start)
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(unknown("guidance", name, ["none", *PRESETS]) + "; or an import path package.module:Class")

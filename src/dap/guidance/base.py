@@ -15,6 +15,7 @@ Use it by its import path, `--guidance package.module:Pull`; nothing needs to be
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,7 +43,8 @@ class Guidance(Protocol):
     `pooling` and `reference_spacing`, as in `dap.reference`; `contrast`, above 0 where `reference.negatives` are
     wanted; `decided(reference)`, itself with what it leaves to the real images; and, together, `start`, the last share
     of the steps that is taken (1: all of them, begun at noise), and `starts(reference, units)`, the x_0 [B, C, H, W] at
-    which the images of these units begin, noised to that step.
+    which the images of these units begin, noised to that step. `start_of(ipc, backbone)` is the share, where `start`
+    leaves it open.
     """
 
     @property
@@ -78,6 +80,11 @@ def share_taken(guidance: Any) -> float:
     """The last share of the steps that a set takes: `start` of a guidance, where it has one; else 1."""
     share = getattr(guidance, "start", None)
     return 1.0 if share is None else float(share)
+
+
+def settled(guidance: Any, backbone: Backbone, ipc: int) -> Any:
+    """The guidance with the share of the steps that so many images of a class take, where it leaves that open."""
+    return replace(guidance, start=guidance.start_of(ipc, backbone)) if hasattr(guidance, "start_of") else guidance
 
 
 def first_of(count: int, share: float) -> int:

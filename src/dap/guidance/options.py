@@ -10,6 +10,8 @@ from dap.guidance.energy import Energy
 from dap.kernels import check_kernel_name
 from dap.pooling import Pooling
 
+START = 0.5  # the share of the steps that `start` "auto" takes at most
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -28,7 +30,8 @@ class Options:
     contrast    mu, 0 or more, below 1 unless "auto": the push away from other classes, mu/I an image (`dap.negatives`)
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
-    start       the last share of the steps that is taken, begun at noised real images; 1: all of them, begun at noise
+    start       the last share of the steps that is taken, begun at noised real images; 1: all of them, begun at noise;
+                or "auto": .5, and less for many images of a weak backbone (`Representativeness.start_of`)
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
     reference_size  real images of a class that stand for it, its support points (`dap.support`); None or "all": all
     reference_herded  so many from the middle of a class instead, where it has more than nine times as many; None: never
@@ -48,7 +51,7 @@ class Options:
     contrast: float = 0.0
     power: int = 1
     interval: tuple[float, float] = (0.0, 1.0)
-    start: float = 1.0
+    start: float | str = 1.0
     reference: str = "class"
     reference_size: int | str | None = None
     reference_herded: int | None = None
@@ -106,11 +109,15 @@ class Options:
             f"guidance.reference_herded is {self.reference_herded}, but reference_size says all real images; give a "
             "number there, for classes that are too small, or leave it out",
         )
-        require(0 < self.start <= 1, f"guidance.start is {self.start}; use above 0 to 1 (all steps, begun at noise)")
+        share = START if self.start == "auto" else self.start
         require(
-            self.interval[1] > 1 - self.start,
+            not isinstance(share, str) and 0 < share <= 1,
+            f"guidance.start is {self.start}; use above 0 to 1 (all steps, begun at noise), or auto",
+        )
+        require(
+            self.interval[1] > 1 - float(share),
             f"guidance.interval is {list(self.interval)}, but with guidance.start={self.start} no step before "
-            f"{1 - self.start:g} is taken; use --set guidance.start=1",
+            f"{1 - float(share):g} is taken; use --set guidance.start=1",
         )
 
     @property

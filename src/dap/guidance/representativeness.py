@@ -31,7 +31,7 @@ from dap.backbones.base import Backbone
 from dap.errors import BackboneError, unknown
 from dap.guidance.base import Shift, rows_of_classes
 from dap.guidance.clusters import clusters_of, middles_of
-from dap.guidance.options import Options
+from dap.guidance.options import START, Options
 from dap.guidance.taps import best_tap
 from dap.kernels import TINY
 from dap.types import Step, Unit
@@ -60,6 +60,15 @@ class Representativeness(Options):
     def repulsion_of(self, ipc: int) -> float:
         """lambda of a set of so many images a class: of few, a whole one would drive each to the edge of its class."""
         return round(min(0.07 * ipc, 0.7), 4) if isinstance(self.repulsion, str) else self.repulsion
+
+    def start_of(self, ipc: int, backbone: Backbone) -> float:
+        """The last share of the steps that is taken: of "auto" .5; of a backbone trained from nothing 5/IPC, .1 .. .5.
+
+        Such a one loses more of an image on its way than guidance brings, once many share a class (docs/results.md).
+        """
+        if not isinstance(self.start, str):
+            return self.start
+        return round(max(0.1, min(START, 5 / ipc)), 4) if getattr(backbone, "from_scratch", False) else START
 
     def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
         """x_0 [B, C, H, W] for `start`: of cluster i the one nearest to its mean; or the i-th real one."""

@@ -25,7 +25,7 @@ from torch import Tensor
 from dap.backbones.base import Backbone
 from dap.backbones.dit import DiTBackbone
 from dap.data import Source
-from dap.guidance.base import Guidance
+from dap.guidance.base import Guidance, settled
 from dap.kernels import Kernel, distance
 from dap.reference import Reference
 from dap.sampling import Guided, Sampler, trajectory
@@ -206,7 +206,7 @@ def _check_border(backbone: Backbone, draw: torch.Generator) -> None:
 
 def check_guidance(guidance: Guidance, backbone: Backbone, images: int = 2, steps: int = 4) -> None:
     """`shift` fits its Step and leaves it alone, is repeatable, and couples images of one class only if it says so."""
-    guidance = guidance.resolved(backbone)
+    guidance = settled(guidance.resolved(backbone), backbone, images)
     _expect(guidance.tap is None or guidance.tap in backbone.taps(), f"tap is {guidance.tap!r}")
     _expect(len(guidance.interval) == 2 and guidance.interval[0] < guidance.interval[1], "interval is not [start, end)")
     names, chain = backbone.class_names, backbone.chain("ddim", steps, 0.0)
