@@ -45,6 +45,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "auto, clusters, repulsion 0.7": {**PLAIN, "repulsion": 0.7},
     "dap, from noise, repulsion 0.7": {**NOISE, "repulsion": 0.7},
     "dap, from noise": NOISE,
+    "dap, start 0.5": {"name": "dap", "start": 0.5},
     "dap": {"name": "dap"},
 }
 REAL = ("random real", "herding, pixels", "k-means, pixels", "k-means, features")

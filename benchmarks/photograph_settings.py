@@ -42,7 +42,7 @@ BLURRED: dict[str, Any] = {**OLD, "name": "divided:Blurred"}
 REMEDIES: dict[str, dict[str, Any]] = {
     **{f"dap, {n} herded": {"name": "dap", "reference_herded": n} for n in (48, 80)},
     "dap, 24 support points": {"name": "dap", "reference_size": 24},
-    **{f"dap, start {x:g}".replace("0.", "."): {"name": "dap", "start": x} for x in (0.1, 0.2, 0.3)},
+    **{f"dap, start {x:g}".replace("0.", "."): {"name": "dap", "start": x} for x in (0.1, 0.2, 0.3, 0.5)},
     **{f"former dap, from real images at {x:g}": {**BEFORE, "start": x} for x in (0.3, 0.5, 0.7, 0.9)},
     **{f"former dap, from mean images at {x:g}": {**BLURRED, "start": x} for x in (0.5, 0.7, 0.9)},
     **{
@@ -151,10 +151,10 @@ SETTINGS = {
         recipe="train_imagenette_cpu",
         size=32,
         networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
-        shares={50: 0.4},
+        shares={50: 0.4, 400: 0.4},
         test_images=1000,
         evaluations=5,
-        plenty=100,
+        plenty=400,
         choose_ipcs=(10, 1, 2, 5, 50),
         close_seeds=(101, 102, 103, 104, 105),
         close=(
@@ -177,14 +177,15 @@ SETTINGS = {
     "cifar10-cpu": Setting(
         recipe="train_cifar10_cpu",
         size=32,
-        ipcs=(1, 10),
         networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
+        shares={50: 0.4},
         test_images=1000,
         evaluations=5,
         plenty=100,
         paper_real=200,
         dtype="fp32",
         few=MAIN,
+        long=(50,),
         full=(),
     ),
     "imagenette16-cpu": Setting(
