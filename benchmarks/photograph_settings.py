@@ -88,6 +88,7 @@ class Setting:
     compile     of the trainings that judge
     few         methods that all networks judge; None: all. The first network judges every method
     long        IPCs at which only these few are made, and only the first network judges
+    patient     further networks that judge there
     full        networks that are trained on all real images too, as the reference; None: all
     """
 
@@ -110,6 +111,7 @@ class Setting:
     shares: dict[int, float] = field(default_factory=dict)
     few: tuple[str, ...] | None = None
     long: tuple[int, ...] = ()
+    patient: tuple[str, ...] = ()
     full: tuple[str, ...] | None = None
 
     def chosen_from(self, seed: int, name: str) -> bool:
@@ -122,7 +124,7 @@ class Setting:
 
     def wanted(self, network: str, method: str, ipc: int) -> bool:
         """Whether a network judges it."""
-        few = self.few is None or (method in self.few and ipc not in self.long)
+        few = self.few is None or (method in self.few and (ipc not in self.long or network in self.patient))
         return network == next(iter(self.networks)) or few
 
     def share(self, network: str, ipc: int) -> float:
@@ -151,10 +153,10 @@ SETTINGS = {
         recipe="train_imagenette_cpu",
         size=32,
         networks={"convnet-3": 0.1, "resnetap-10": 0.02, "resnet-18": 0.02},
-        shares={50: 0.4, 400: 0.4},
+        shares={50: 0.4, 200: 0.4},
         test_images=1000,
         evaluations=5,
-        plenty=400,
+        plenty=200,
         choose_ipcs=(10, 1, 2, 5, 50),
         close_seeds=(101, 102, 103, 104, 105),
         close=(
@@ -172,6 +174,7 @@ SETTINGS = {
         dtype="fp32",
         few=MAIN,
         long=(50,),
+        patient=("resnetap-10",),
         full=("convnet-3",),
     ),
     "cifar10-cpu": Setting(
