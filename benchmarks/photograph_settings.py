@@ -40,7 +40,7 @@ FORMER: dict[str, Any] = {**OLD, "name": "divided:Divided", "repulsion": 1.0}
 SPARSE: dict[str, Any] = {**OLD, "name": "divided:Sparse", "interval": (0.0, 1.0)}
 BLURRED: dict[str, Any] = {**OLD, "name": "divided:Blurred"}
 REMEDIES: dict[str, dict[str, Any]] = {
-    **{f"dap, {n} herded": {"name": "dap", "reference_herded": n} for n in (48, 80)},
+    **{f"dap, {n} herded": {"name": "dap", "reference_herded": n} for n in (48, 80, 200)},
     "dap, 24 support points": {"name": "dap", "reference_size": 24},
     **{f"dap, start {x:g}".replace("0.", "."): {"name": "dap", "start": x} for x in (0.1, 0.2, 0.3, 0.5)},
     **{f"former dap, from real images at {x:g}": {**BEFORE, "start": x} for x in (0.3, 0.5, 0.7, 0.9)},

@@ -82,12 +82,15 @@ def reference_sizes(guidance: Guidance, ipc: int) -> tuple[int | None, int | Non
     """How many real images of a class stand for it, as support points and by herding (`dap.support.supporting`).
 
     What the guidance says, but four for each image that is coupled: others depend neither on each other nor on how
-    many there are.
+    many there are. Where these are more than it says of either kind, they cover the class: so many images share it out,
+    and the middle alone would leave none for what lies outside.
     """
     said = (getattr(guidance, name, None) for name in ("reference_size", "reference_herded"))
+    count, herded = (size if isinstance(size, int) else None for size in said)
     least = 4 * ipc if guidance.couples else 0
-    count, herded = (max(size, least) if isinstance(size, int) else None for size in said)
-    return count, herded
+    if count is not None and herded is not None and least > max(count, herded):
+        return least, None
+    return (None if count is None else max(count, least)), (None if herded is None else max(herded, least))
 
 
 def decided(
