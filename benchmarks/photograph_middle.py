@@ -108,7 +108,7 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, default=Path("runs/photographs/imagenette-cpu"))
     parser.add_argument("--only", action="append", metavar="PATTERN", help="rows 'network | rule | IPC | seed'")
     given = parser.parse_args()
-    kept = Results("photograph_middle")
+    kept = Results("photograph_middle", script="benchmarks/photograph_middle.py")
     about = {"setting": SETTINGS["imagenette-cpu"], "data": given.data, "work": given.work, "device": "cpu"}
     trials = Bench(**about, results=Results("photographs_imagenette-cpu"))
     for number in (100, 101, 102):

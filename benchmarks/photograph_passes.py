@@ -1,11 +1,11 @@
-"""What passing through the generator costs a set, and what guidance gives back: ImageNette, 32 px, validation part.
+"""What passing through the generator costs a set, and what guidance gives back: ImageNette, 32 px.
 
     python benchmarks/photograph_passes.py --data PARQUET_FOLDER [--work DIR] [--only PATTERN]
 
 after stage `choose` of `photographs.py imagenette-cpu`, which writes the images it distils from.
 
-`dap` begun half way, from nine tenths of the training split, in every state from which its worth could come, judged on
-the last tenth:
+`dap` begun half way in every state from which its worth could come: generation seeds from 100 from nine tenths of the
+training split, judged on the last tenth; seed 0 from all of it, judged on the test data (after the rule was set):
 
 begun at    the real images at which it begins
 passed      these after the same steps with the same noise, unguided
@@ -28,37 +28,44 @@ from PIL import Image
 from torch import Tensor
 
 from dap.data import split_validation
-from dap.distillation import open_job
+from dap.distillation import Job, open_job
 from dap.pictures import to_uint8
 from dap.sampling import trajectory
+from dap.types import Chunk
 from photograph_settings import SETTINGS
 from photographs import Bench
 from record import RESULTS, Results, places
 
+VALIDATED = 100  # generation seeds from here on leave the test data alone
 STATES = ("begun at", "passed", "guided", "half moved", "moved")
 
 
-def states(bench: Bench, ipc: int, seed: int) -> dict[str, Path]:
-    """state -> folder of class folders with its images, made where it is not there."""
-    folders = {state: bench.work / "passes" / f"{state.replace(' ', '-')}-ipc{ipc}-seed{seed}" for state in STATES}
-    done = bench.work / "passes" / f"ipc{ipc}-seed{seed}.done"
-    if not done.exists():
-        config = bench.config({"name": "dap", "start": 0.5}, ipc, seed, str(bench.work / "fit"))
-        job = open_job(config, bench.work / "never-written")
+def made(bench: Bench, state: str, ipc: int, seed: int) -> Path:
+    """A folder of class folders with the images in that state, made where it is not there."""
+    source = str(bench.work / "fit") if seed >= VALIDATED else None
+    job = open_job(bench.config({"name": "dap", "start": 0.5}, ipc, seed, source), bench.work / "never-written")
+    folder = bench.work / "passes" / f"{state.replace(' ', '-')}-{job.record['digest']}"
+    if not folder.exists():
+        making = folder.with_name(folder.name + ".part")
         for chunk in job.chunks:
-            start = job.start(chunk)
-            assert start is not None
-            begun = start.x_0
-            *_, guided = trajectory(job.sampler, chunk.units, job.guided, start)
-            *_, passed = trajectory(job.sampler, chunk.units, None, start)
-            difference = guided.x - passed.x
-            moved = {"half moved": begun + difference / 2, "moved": begun + difference}
-            found = {"begun at": begun, "passed": passed.x, "guided": guided.x, **moved}
             names = [f"{job.source.class_names[unit.label]}/{unit.index:04d}.png" for unit in chunk.units]
-            for state, folder in folders.items():
-                write(folder, names, job.backbone.decode(found[state]))
-        done.touch()
-    return folders
+            write(making, names, job.backbone.decode(latents(job, chunk, state)))
+        making.rename(folder)
+    return folder
+
+
+def latents(job: Job, chunk: Chunk, state: str) -> Tensor:
+    """x_0 of a chunk's images in that state."""
+    start = job.start(chunk)
+    assert start is not None
+    if state == "begun at":
+        return start.x_0
+    *_, passed = trajectory(job.sampler, chunk.units, None, start)
+    if state == "passed":
+        return passed.x
+    *_, guided = trajectory(job.sampler, chunk.units, job.guided, start)
+    share = {"moved": 1.0, "half moved": 0.5}.get(state)
+    return guided.x if share is None else start.x_0 + share * (guided.x - passed.x)
 
 
 def write(folder: Path, names: list[str], images: Tensor) -> None:
@@ -70,8 +77,11 @@ def write(folder: Path, names: list[str], images: Tensor) -> None:
 
 def table(results: Results) -> str:
     """Markdown, a row each."""
-    lines = ["# What passing through the generator costs: ImageNette, 32 px, validation part", ""]
-    lines += [f"Measured on {places(results.record)}. `benchmarks/photograph_passes.py`.", ""]
+    lines = ["# What passing through the generator costs: ImageNette, 32 px", ""]
+    lines += [
+        f"Measured on {places(results.record)}. `benchmarks/photograph_passes.py`. Seeds from 100: the validation part; seed 0: test data.",
+        "",
+    ]
     lines += ["| network | state of the images | IPC | seed | last % |", "|---|---|--:|--:|--:|"]
     rows = results.record["rows"].items()
     lines += ["| " + " | ".join((*key.split(" | "), f"{100 * row['last']:.1f}")) + " |" for key, row in rows]
@@ -85,13 +95,15 @@ if __name__ == "__main__":
     parser.add_argument("--only", action="append", metavar="PATTERN", help="rows 'network | state | IPC | seed'")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    kept = Results("photograph_passes")
+    kept = Results("photograph_passes", script="benchmarks/photograph_passes.py")
     about = {"setting": SETTINGS["imagenette-cpu"], "data": given.data, "work": given.work, "device": "cpu"}
     trials = Bench(**about, results=Results("photographs_imagenette-cpu"))
     held = split_validation(trials.train, 0.1)[1]
-    for network, ipc, seed, state in product(("convnet-3",), (10, 50), (100, 101), STATES):
+    for network, ipc, seed, state in product(("convnet-3",), (10, 50), (100, 101, 0), STATES):
         row_key = f"{network} | {state} | {ipc} | {seed}"
         if any(fnmatchcase(row_key, pattern) for pattern in given.only or ["*"]) and row_key not in kept:
-            kept[row_key] = trials.judged(states(trials, ipc, seed)[state], network, held, ipc)
+            kept[row_key] = trials.judged(
+                made(trials, state, ipc, seed), network, held if seed >= VALIDATED else trials.test, ipc
+            )
             print(row_key, kept[row_key], flush=True)
             (RESULTS / "photograph_passes.md").write_text(table(kept))

@@ -54,7 +54,9 @@ class Bench:
         return Reference(s.backbone, self.source, s.classes, s.chain, tap=tap, rows=rows, **options)
 
     def guided(self, guidance: Guidance, reference: Reference | None = None) -> Guided:
-        guidance = settled(guidance.resolved(self.sampler.backbone), self.sampler.backbone, 1)
+        guidance = settled(
+            guidance.resolved(self.sampler.backbone), self.sampler.backbone, 1, len(self.sampler.chain.timesteps)
+        )
         s = self.sampler
         reference = reference or Reference.of(guidance, s.backbone, self.source, s.classes, s.chain, rows=3)
         shift = guidance.prepare(s.backbone, reference)

@@ -62,6 +62,8 @@ def pixels(out: Path, name: str) -> list[bytes]:
         ({"training": {}}, 0.5),
         ({"training": "long"}, 0.5),
         ({"training": {"from": None}}, 0.25),
+        ({"training": {"from": "mine"}, "from_scratch": True}, 0.25),
+        ({"training": {"from": None}, "from_scratch": False}, 0.5),
     ],
 )
 def test_of_many_images_of_a_backbone_trained_from_nothing_each_begins_later(

@@ -162,7 +162,7 @@ def open_job(config: Config, out: str | Path, on_check: Callable[[int, int], Non
     classes = match_classes(source.class_names, backbone.class_names, data.class_map)
     everything = source.counts
     if guidance is not None:
-        guidance = settled(guidance.resolved(backbone), backbone, config.run.ipc)
+        guidance = settled(guidance.resolved(backbone), backbone, config.run.ipc, config.sampling.steps)
         _check_start(guidance)
         size = reference_sizes(guidance, config.run.ipc)
         source, bad = _checked(real_images(source, config, backbone), size, data.on_bad_image, on_check)

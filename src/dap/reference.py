@@ -99,7 +99,7 @@ class Reference:
         rows: int,
     ) -> Reference:
         """As a guidance wants it: tap and interval; `pooling`, `reference_spacing`, `contrast` where it has these."""
-        guidance = settled(guidance, backbone, ipc)
+        guidance = settled(guidance, backbone, ipc, len(chain.timesteps))
         return cls(
             backbone,
             source,

@@ -79,7 +79,7 @@ def test_naming_one_length_replaces_the_presets_other(name: str) -> None:
 
 
 def test_an_interval_that_begins_before_the_presets_start_takes_all_steps() -> None:
-    assert [load("dap", interval=[a, 0.9]).start for a in (0, 0.4, 0.5, 0.7)] == [1, 1, "auto", "auto"]
+    assert [load("dap", interval=[a, 0.9]).start for a in (0, 0.4, 0.5, 0.7)] == [1, 1, 0.5, 0.5]
     assert load("dap", interval=[0, 1], start=0.7).start == 0.7
     with pytest.raises(
         ConfigError, match=r"guidance\.start=0\.5 no step before 0\.5 is taken; use --set guidance\.start=1"
@@ -96,13 +96,21 @@ class Drawn:
 
 def test_of_a_backbone_trained_from_nothing_many_images_begin_late() -> None:
     auto, ipcs = load("dap"), (1, 10, 20, 50, 1000)
-    assert [auto.start_of(ipc, Drawn(True)) for ipc in ipcs] == [0.5, 0.5, 0.25, 0.1, 0.1]
-    assert [auto.start_of(ipc, Drawn(False)) for ipc in ipcs] == [auto.start_of(ipc, object()) for ipc in ipcs]
-    assert {auto.start_of(ipc, object()) for ipc in ipcs} == {0.5}
-    assert {load("dap", start=0.7).start_of(ipc, Drawn(True)) for ipc in ipcs} == {0.7}
-    assert settled(auto, cast(Any, Drawn(True)), 50) == replace(auto, start=0.1)
+
+    def starts(guidance: Any, backbone: Any, steps: int = 50) -> list[float]:
+        return [settled(guidance, backbone, ipc, steps).start for ipc in ipcs]
+
+    assert starts(auto, Drawn(True)) == [0.5, 0.5, 0.25, 0.1, 0.1]
+    assert starts(auto, Drawn(False)) == starts(auto, object()) == [0.5] * 5
+    assert starts(auto, Drawn(True), steps=10) == [0.5, 0.5, 0.4, 0.4, 0.4], "four steps at least"
+    assert starts(auto, Drawn(True), steps=3) == [0.5] * 5
+    assert starts(load("dap", start=0.7), Drawn(True)) == [0.7] * 5
+    assert starts(load("dap", interval=[0.7, 0.9]), Drawn(True)) == [0.5] * 5, "an interval that is named is guided"
+    alone = load("dap", reference="class", repulsion=0)
+    assert not alone.couples and starts(alone, Drawn(True)) == [0.5] * 5, "so that IPC can grow in place"
+    assert settled(auto, cast(Any, Drawn(True)), 50, 50) == replace(auto, start=0.1)
     own = Pull()
-    assert settled(own, cast(Any, Drawn(True)), 50) is own
+    assert settled(own, cast(Any, Drawn(True)), 50, 50) is own
     with pytest.raises(ConfigError, match=r"guidance.start is late; use above 0 to 1 .*, or auto"):
         load("dap", start="late")
 

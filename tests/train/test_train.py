@@ -283,6 +283,11 @@ def test_training_goes_on_from_a_pipeline_with_other_classes(tmp_path: Path) -> 
     finish(tmp_path / "out", still, start=str(base))
     old, new = (open_backbone(str(path), device="cpu") for path in (base, tmp_path / "out"))
     assert not new.from_scratch
+    finish(tmp_path / "own", still)
+    finish(tmp_path / "more", still, start=str(tmp_path / "own"))
+    assert open_backbone(str(tmp_path / "more"), device="cpu").from_scratch, (
+        "a little more of the same is no pretraining"
+    )
     assert new.class_names == ("ant", "bee", "cat")
     assert new.transformer.config.num_embeds_ada_norm == 3
     x = torch.randn(1, 1, 8, 8)

@@ -189,8 +189,15 @@ def load_dit(directory: Path, *, name: str, vae: Path | None = None, computing: 
         default_tap=record.get("tap"),
         computing=computing,
         files=[*find_weights(directory / "transformer").files, *vae_files],
-        from_scratch=isinstance(trained := record.get("training"), dict) and trained.get("from", "") is None,
+        from_scratch=_from_scratch(record),
     )
+
+
+def _from_scratch(record: dict[str, Any]) -> bool:
+    """As dap.json says; of a record before that key, whether its training began from nothing."""
+    trained = record.get("training")
+    began = isinstance(trained, dict) and trained.get("from", "") is None
+    return bool(record.get("from_scratch", began))
 
 
 # The frequencies of the sinusoidal time embedding fall from 1 to 1/10000 in `half` steps in the original DiT,

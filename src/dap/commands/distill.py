@@ -119,13 +119,14 @@ def remarks(job: Job) -> list[str]:
         )
     steps = len(job.sampler.chain.timesteps)
     start = len(job.taken) / steps
-    if start < 0.5:
+    is_open = getattr(load_guidance(guidance), "start", None) == "auto"
+    if start < START:
         out.append(
             f"images begin at real ones and take the last {start:.0%} of the steps: expect near-copies of these, which "
-            "dap measure counts" + ("" if "start" in guidance.options else "; --set guidance.start=0.5 moves them more")
+            "dap measure counts" + ("; --set guidance.start=0.5 moves them more" if is_open else "")
         )
     late = "start" in PRESETS.get(guidance.name, {}) and "start" not in guidance.options
-    if late and len(job.taken) == steps > 1:
+    if job.guidance is not None and late and len(job.taken) == steps > 1:
         out.append(f"guidance.interval begins before {1 - START:g}: all {steps} steps are taken, from noise")
     if job.guidance is not None and not any(guided_steps(job)):
         out.append(

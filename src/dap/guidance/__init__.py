@@ -39,7 +39,8 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
     """The guidance that the table `[guidance]` describes; None for `none`.
 
     Options override the preset's; naming `gamma` replaces a preset's `strength` and the other way round, naming
-    `reference_size` its `reference_herded`, and an `interval` that begins before its `start` takes all steps.
+    `reference_size` its `reference_herded`; an `interval` that begins before its `start` takes all steps, a later one
+    the second half.
     Raises: ConfigError for an unknown name or option, with the nearest one.
     """
     name, options = config.name, dict(config.options)
@@ -55,7 +56,9 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
         start = preset.pop("start", 1.0)
         earliest = 1 - (START if start == "auto" else start)
         chosen = build(Representativeness, {**preset, **options}, "guidance")
-        return chosen if "start" in options or chosen.interval[0] < earliest else replace(chosen, start=start)
+        if "start" in options or chosen.interval[0] < earliest:
+            return chosen
+        return replace(chosen, start=1 - earliest if "interval" in options else start)
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(unknown("guidance", name, ["none", *PRESETS]) + "; or an import path package.module:Class")

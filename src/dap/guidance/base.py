@@ -43,8 +43,8 @@ class Guidance(Protocol):
     `pooling` and `reference_spacing`, as in `dap.reference`; `contrast`, above 0 where `reference.negatives` are
     wanted; `decided(reference)`, itself with what it leaves to the real images; and, together, `start`, the last share
     of the steps that is taken (1: all of them, begun at noise), and `starts(reference, units)`, the x_0 [B, C, H, W] at
-    which the images of these units begin, noised to that step. `start_of(ipc, backbone)` is the share, where `start`
-    leaves it open.
+    which the images of these units begin, noised to that step. A `start` in a word, as "auto", is asked of
+    `start_of(ipc, backbone, steps)`.
     """
 
     @property
@@ -82,9 +82,11 @@ def share_taken(guidance: Any) -> float:
     return 1.0 if share is None else float(share)
 
 
-def settled(guidance: Any, backbone: Backbone, ipc: int) -> Any:
-    """The guidance with the share of the steps that so many images of a class take, where it leaves that open."""
-    return replace(guidance, start=guidance.start_of(ipc, backbone)) if hasattr(guidance, "start_of") else guidance
+def settled(guidance: Any, backbone: Backbone, ipc: int, steps: int) -> Any:
+    """The guidance with its `start` as a number, where it leaves that open in a word."""
+    if not isinstance(getattr(guidance, "start", None), str):
+        return guidance
+    return replace(guidance, start=guidance.start_of(ipc, backbone, steps))
 
 
 def first_of(count: int, share: float) -> int:

@@ -34,7 +34,8 @@ class Options:
                 or "auto": .5, and less for many images of a weak backbone (`Representativeness.start_of`)
     reference   class (every image sees all real ones) or cluster (image i sees cluster i of IPC)
     reference_size  real images of a class that stand for it, its support points (`dap.support`); None or "all": all
-    reference_herded  so many from the middle of a class instead, where it has more than nine times as many; None: never
+    reference_herded  so many from the middle of a class instead, where it has more than nine times as many, unless IPC
+                wants more than these and `reference_size`; None: never
     reference_spacing  most, in sqrt(t / T), between the noise levels at which real features are computed; 0: every step
     """
 

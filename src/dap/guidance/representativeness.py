@@ -61,14 +61,14 @@ class Representativeness(Options):
         """lambda of a set of so many images a class: of few, a whole one would drive each to the edge of its class."""
         return round(min(0.07 * ipc, 0.7), 4) if isinstance(self.repulsion, str) else self.repulsion
 
-    def start_of(self, ipc: int, backbone: Backbone) -> float:
-        """The last share of the steps that is taken: of "auto" .5; of a backbone trained from nothing 5/IPC, .1 .. .5.
+    def start_of(self, ipc: int, backbone: Backbone, steps: int) -> float:
+        """The share of `steps` that `start` "auto" takes: .5; 5/IPC, at least .1 and four steps, of images that couple
+        and of a backbone trained from nothing.
 
         Such a one loses more of an image on its way than guidance brings, once many share a class (docs/results.md).
         """
-        if not isinstance(self.start, str):
-            return self.start
-        return round(max(0.1, min(START, 5 / ipc)), 4) if getattr(backbone, "from_scratch", False) else START
+        late = self.couples and getattr(backbone, "from_scratch", False)
+        return round(min(START, max(0.1, 5 / ipc, 4 / steps)), 4) if late else START
 
     def starts(self, reference: Reference, units: Sequence[Unit]) -> Tensor:
         """x_0 [B, C, H, W] for `start`: of cluster i the one nearest to its mean; or the i-th real one."""

@@ -206,7 +206,7 @@ def _check_border(backbone: Backbone, draw: torch.Generator) -> None:
 
 def check_guidance(guidance: Guidance, backbone: Backbone, images: int = 2, steps: int = 4) -> None:
     """`shift` fits its Step and leaves it alone, is repeatable, and couples images of one class only if it says so."""
-    guidance = settled(guidance.resolved(backbone), backbone, images)
+    guidance = settled(guidance.resolved(backbone), backbone, images, steps)
     _expect(guidance.tap is None or guidance.tap in backbone.taps(), f"tap is {guidance.tap!r}")
     _expect(len(guidance.interval) == 2 and guidance.interval[0] < guidance.interval[1], "interval is not [start, end)")
     names, chain = backbone.class_names, backbone.chain("ddim", steps, 0.0)

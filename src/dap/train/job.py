@@ -79,7 +79,8 @@ def train(
     if trainer.step < config.steps:
         return
     trained = {**what, "skipped": [key for key, _ in data.skipped]}
-    _finish(out, trainer, parts, trained, torch.float16 if half else torch.float32)
+    began = begun is None or begun.from_scratch
+    _finish(out, trainer, parts, trained, torch.float16 if half else torch.float32, from_scratch=began)
     (work / "state.pt").unlink(missing_ok=True)
 
 
@@ -96,7 +97,15 @@ def _open_dit(start: str, vae: str | None) -> DiTBackbone:
     return begun
 
 
-def _finish(out: Path, trainer: Trainer, parts: Parts, trained: dict[str, Any], dtype: torch.dtype) -> None:
+def _finish(
+    out: Path,
+    trainer: Trainer,
+    parts: Parts,
+    trained: dict[str, Any],
+    dtype: torch.dtype,
+    *,
+    from_scratch: bool,
+) -> None:
     """Saves the averaged weights as a pipeline, with how they were trained."""
     trained = trained | {"digest": digest(trained), "images": len(trainer.x_0), "seconds": round(trainer.seconds, 1)}
     trainer.model.load_state_dict(trainer.ema)
@@ -105,7 +114,12 @@ def _finish(out: Path, trainer: Trainer, parts: Parts, trained: dict[str, Any], 
             out,
             trainer.model,
             parts.class_names,
-            record={"cfg_scale": trainer.config.cfg_scale, "tap": trainer.config.tap, "training": trained},
+            record={
+                "cfg_scale": trainer.config.cfg_scale,
+                "tap": trainer.config.tap,
+                "from_scratch": from_scratch,
+                "training": trained,
+            },
             scheduler=parts.scheduler,
             vae=parts.vae_directory,
             dtype=dtype,
