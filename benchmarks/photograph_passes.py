@@ -79,9 +79,10 @@ def table(results: Results) -> str:
     """Markdown, a row each."""
     lines = ["# What passing through the generator costs: ImageNette, 32 px", ""]
     lines += [
-        f"Measured on {places(results.record)}. `benchmarks/photograph_passes.py`. Seeds from 100: the validation part; seed 0: test data.",
+        f"Measured on {places(results.record)}. `benchmarks/photograph_passes.py`.",
         "",
     ]
+    lines += ["Seeds from 100: the validation part; seed 0: test data.", ""]
     lines += ["| network | state of the images | IPC | seed | last % |", "|---|---|--:|--:|--:|"]
     rows = results.record["rows"].items()
     lines += ["| " + " | ".join((*key.split(" | "), f"{100 * row['last']:.1f}")) + " |" for key, row in rows]

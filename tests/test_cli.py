@@ -352,7 +352,7 @@ def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp
     late = dap(*words[:-2], "--out", tmp_path / "l", *near, "--dry-run")
     assert "images begin at real ones and take the last 10% of the steps: expect near-copies" in late.stderr
     assert "--set guidance.start=0.5 moves them more" not in late.stderr, "the user has said it"
-    weak = save_tiny_dit(tmp_path / "weak", tiny_dit(), from_scratch=True)
+    weak = save_tiny_dit(tmp_path / "weak", tiny_dit(class_names=("0", "1", "2")), from_scratch=True)
     words[3] = weak
     many = dap(*words[:-4], "--ipc", 50, "--out", tmp_path / "many", "--dry-run")
     assert "last 10% of the steps: expect near-copies of these, which dap measure counts; --set guidance.start=0.5" in (

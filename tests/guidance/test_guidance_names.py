@@ -107,7 +107,8 @@ def test_of_a_backbone_trained_from_nothing_many_images_begin_late() -> None:
     assert starts(load("dap", start=0.7), Drawn(True)) == [0.7] * 5
     assert starts(load("dap", interval=[0.7, 0.9]), Drawn(True)) == [0.5] * 5, "an interval that is named is guided"
     alone = load("dap", reference="class", repulsion=0)
-    assert not alone.couples and starts(alone, Drawn(True)) == [0.5] * 5, "so that IPC can grow in place"
+    assert not alone.couples
+    assert starts(alone, Drawn(True)) == [0.5] * 5, "so that IPC can grow in place"
     assert settled(auto, cast(Any, Drawn(True)), 50, 50) == replace(auto, start=0.1)
     own = Pull()
     assert settled(own, cast(Any, Drawn(True)), 50, 50) is own

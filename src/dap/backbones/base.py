@@ -31,7 +31,8 @@ class Backbone(Protocol):
     row_cost      tokens x width of one row: what bounds the default micro-batch
     learned_variance  whether `predict` gives a variance that a ddpm chain can use
 
-    One that `dap train` has made, from nothing or from such a one, says `from_scratch`: it has seen a user's own images alone.
+    One that `dap train` has made, from nothing or from such a one, says `from_scratch`: it has seen the
+    user's own images alone.
     A text backbone has `prompts` too (dap.backbones.prompts): its classes are those of the dataset, and what it is
     told is recorded with the result.
     """
