@@ -92,6 +92,7 @@ def test_settings_come_back_as_they_were() -> None:
         {"interval": [0.0, 1.0], "start": 0.5},
         {"interval": [0.6, 1.0]},
         {"start": 1.0},
+        {"start": 0.25},
         {"gamma": 0.1},
     ],
 )
