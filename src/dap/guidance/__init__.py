@@ -49,16 +49,7 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
             raise ConfigError(f"guidance 'none' has no options, got {', '.join(sorted(options))}; name a guidance")
         return None
     if name in PRESETS:
-        preset = dict(PRESETS[name])
-        for one, other in REPLACES:
-            if one in options:
-                preset.pop(other, None)
-        start = preset.pop("start", 1.0)
-        earliest = 1 - (START if start == "auto" else start)
-        chosen = build(Representativeness, {**preset, **options}, "guidance")
-        if "start" in options or chosen.interval[0] < earliest:
-            return chosen
-        return replace(chosen, start=1 - earliest if "interval" in options else start)
+        return _of_preset(name, options)
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(unknown("guidance", name, ["none", *PRESETS]) + "; or an import path package.module:Class")
@@ -78,3 +69,17 @@ def load_guidance(config: GuidanceConfig) -> Guidance | None:
     except TypeError as error:
         raise ConfigError(f"guidance {name!r} cannot be made with these options: {error}") from None
     return guidance
+
+
+def _of_preset(name: str, options: dict[str, Any]) -> Guidance:
+    """A preset, with the options that replace its own."""
+    preset = dict(PRESETS[name])
+    for one, other in REPLACES:
+        if one in options:
+            preset.pop(other, None)
+    start = preset.pop("start", 1.0)
+    earliest = 1 - (START if start == "auto" else start)
+    chosen = build(Representativeness, {**preset, **options}, "guidance")
+    if "start" in options or chosen.interval[0] < earliest:
+        return chosen
+    return replace(chosen, start=1 - earliest if "interval" in options else start)
