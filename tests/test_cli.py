@@ -350,14 +350,13 @@ def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp
     assert "no step is guided: 1 step taken, none in guidance.interval [0.5, 1.0]" in done.stderr
     near = ("--set", "guidance.start=0.1", "--set", "guidance.interval=[0, 2]")
     late = dap(*words[:-2], "--out", tmp_path / "l", *near, "--dry-run")
-    assert "images begin at real ones and take the last 10% of the steps: expect near-copies" in late.stderr
-    assert "--set guidance.start=0.5 moves them more" not in late.stderr, "the user has said it"
+    assert "images begin at real ones and take the last 5 of 50 steps: expect near-copies" in late.stderr
+    assert "guidance.start=0.5" not in late.stderr, "the user has said it"
     weak = save_tiny_dit(tmp_path / "weak", tiny_dit(class_names=("0", "1", "2")), from_scratch=True)
     words[3] = weak
     many = dap(*words[:-4], "--ipc", 50, "--out", tmp_path / "many", "--dry-run")
-    assert "last 10% of the steps: expect near-copies of these, which dap measure counts; --set guidance.start=0.5" in (
-        many.stderr
-    )
+    assert "the last 5 of 50 steps (guidance.start=auto: 50 images a class, a backbone trained from" in many.stderr
+    assert "dap measure counts; --set guidance.start=0.5 moves them farther" in many.stderr
     off = dap(*words, "--out", tmp_path / "off", "--set", "guidance.strength=0", "--dry-run")
     assert "from noise" not in off.stderr, "nothing guides"
     assert "disk: at most 0.1 MB" in off.stdout

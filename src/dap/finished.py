@@ -19,7 +19,7 @@ def finished_at(path: Path) -> Store | None:
             store = Store.open(base)
             if missing := store.missing():
                 raise DataError(
-                    f"{str(base)!r} is unfinished or damaged ({len(missing)} of {len(store.chunks)} chunks);"
+                    f"{str(base)!r} is unfinished or damaged ({len(missing)} of {len(store.chunks)} chunks missing);"
                     f" dap verify {base} says where, the same dap distill again mends it"
                 )
             return store

@@ -118,12 +118,13 @@ def remarks(job: Job) -> list[str]:
             "own: the digits --set guidance.gamma=0.2 at one image a class, 0.02 at ten"
         )
     steps = len(job.sampler.chain.timesteps)
-    start = len(job.taken) / steps
-    is_open = getattr(load_guidance(guidance), "start", None) == "auto"
-    if start < START:
+    if len(job.taken) < START * steps:
+        is_open = getattr(load_guidance(guidance), "start", None) == "auto"
+        why = f" (guidance.start=auto: {ipc} images a class, a backbone trained from nothing)" if is_open else ""
+        farther = "; --set guidance.start=0.5 moves them farther, which so weak a backbone may spoil" if is_open else ""
         out.append(
-            f"images begin at real ones and take the last {start:.0%} of the steps: expect near-copies of these, which "
-            "dap measure counts" + ("; --set guidance.start=0.5 moves them more" if is_open else "")
+            f"images begin at real ones and take the last {len(job.taken)} of {steps} steps{why}: expect near-copies "
+            f"of these, which dap measure counts{farther}"
         )
     late = "start" in PRESETS.get(guidance.name, {}) and "start" not in guidance.options
     if job.guidance is not None and late and len(job.taken) == steps > 1:

@@ -118,7 +118,7 @@ def _set_record(k: int, results: Results, subject: Subject, real: Source, config
         "yardstick": _grouped(known, config.seed) if len(known) == len(yards) else None,
         "per_class": rows,
         "neighbours": {name: _neighbours(mine, theirs, s) for name, mine, theirs, s in keys},
-        "notes": _notes(subject, real),
+        "notes": _notes(subject, real, yards),
     }
 
 
@@ -169,8 +169,14 @@ def _differences(results: Results, subjects: Sequence[Subject], config: MetricsC
     return out
 
 
-def _notes(subject: Subject, real: Source) -> list[str]:
+def _notes(subject: Subject, real: Source, yards: list[Scores | None]) -> list[str]:
     notes = []
+    if None in yards:
+        label = yards.index(None)
+        notes.append(
+            f"no numbers of as many real images held out: {subject.source.counts[label]} of class "
+            f"{real.class_names[label]!r} would be more than half of its {real.counts[label]}"
+        )
     if len(set(subject.source.counts)) > 1:
         least, most = min(subject.source.counts), max(subject.source.counts)
         notes.append(f"classes have {least} to {most} images: their numbers do not compare, nor does the average")
