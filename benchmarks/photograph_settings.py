@@ -174,7 +174,7 @@ SETTINGS = {
         dtype="fp32",
         few=MAIN,
         long=(50,),
-        patient=("resnetap-10",),
+        patient=("resnetap-10", "resnet-18"),
         full=("convnet-3",),
     ),
     "cifar10-cpu": Setting(
