@@ -78,10 +78,7 @@ def write(folder: Path, names: list[str], images: Tensor) -> None:
 def table(results: Results) -> str:
     """Markdown, a row each."""
     lines = ["# What passing through the generator costs: ImageNette, 32 px", ""]
-    lines += [
-        f"Measured on {places(results.record)}. `benchmarks/photograph_passes.py`.",
-        "",
-    ]
+    lines += [f"Measured on {places(results.record)}. `benchmarks/photograph_passes.py`.", ""]
     lines += ["Seeds from 100: the validation part; seed 0: test data.", ""]
     lines += ["| network | state of the images | IPC | seed | last % |", "|---|---|--:|--:|--:|"]
     rows = results.record["rows"].items()
@@ -103,8 +100,7 @@ if __name__ == "__main__":
     for network, ipc, seed, state in product(("convnet-3",), (10, 50), (100, 101, 0), STATES):
         row_key = f"{network} | {state} | {ipc} | {seed}"
         if any(fnmatchcase(row_key, pattern) for pattern in given.only or ["*"]) and row_key not in kept:
-            kept[row_key] = trials.judged(
-                made(trials, state, ipc, seed), network, held if seed >= VALIDATED else trials.test, ipc
-            )
+            judges = held if seed >= VALIDATED else trials.test
+            kept[row_key] = trials.judged(made(trials, state, ipc, seed), network, judges, ipc)
             print(row_key, kept[row_key], flush=True)
             (RESULTS / "photograph_passes.md").write_text(table(kept))

@@ -54,10 +54,8 @@ class Bench:
         return Reference(s.backbone, self.source, s.classes, s.chain, tap=tap, rows=rows, **options)
 
     def guided(self, guidance: Guidance, reference: Reference | None = None) -> Guided:
-        guidance = settled(
-            guidance.resolved(self.sampler.backbone), self.sampler.backbone, 1, len(self.sampler.chain.timesteps)
-        )
         s = self.sampler
+        guidance = settled(guidance.resolved(s.backbone), s.backbone, 1, len(s.chain.timesteps))
         reference = reference or Reference.of(guidance, s.backbone, self.source, s.classes, s.chain, rows=3)
         shift = guidance.prepare(s.backbone, reference)
         return Guided(shift=shift, tap=guidance.tap, interval=guidance.interval)
