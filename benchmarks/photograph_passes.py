@@ -43,7 +43,7 @@ STATES = ("begun at", "passed", "guided", "half moved", "moved")
 def made(bench: Bench, state: str, ipc: int, seed: int) -> Path:
     """A folder of class folders with the images in that state, made where it is not there."""
     source = str(bench.work / "fit") if seed >= VALIDATED else None
-    job = open_job(bench.config({"name": "dap", "start": 0.5}, ipc, seed, source), bench.work / "never-written")
+    job = open_job(bench.config("dap", {"name": "dap", "start": 0.5}, ipc, seed, source), bench.work / "never-written")
     folder = bench.work / "passes" / f"{state.replace(' ', '-')}-{job.record['digest']}"
     if not folder.exists():
         making = folder.with_name(folder.name + ".part")

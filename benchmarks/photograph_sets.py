@@ -18,7 +18,7 @@ from dap.config import Config, EvaluationConfig, digest, load_config
 from dap.data import Source, open_dataset
 from dap.distillation import open_job
 from dap.evaluation import evaluate
-from photograph_settings import GAMMAS, GUIDED, REAL, Setting
+from photograph_settings import GAMMAS, GUIDED, REAL, SECOND, Setting
 from record import Results, mean_and_error
 
 
@@ -68,16 +68,21 @@ class Compared:
     @property
     def pipeline(self) -> Path:
         """The backbone that all else takes: fp16 in shards under 16 MB, which may come from another machine."""
-        return self.work / "backbone-fp16"
+        return self.backbone_of("")
 
-    def config(self, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
-        """A distillation; `cfg_scale` among a guidance's keys is the backbone's."""
+    def backbone_of(self, name: str) -> Path:
+        """The backbone of a method."""
+        return self.work / ("backbone-1-fp16" if name.endswith(SECOND) else "backbone-fp16")
+
+    def config(self, name: str, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Config:
+        """The distillation of a method; `cfg_scale` among a guidance's keys is the backbone's."""
         scale = {key: value for key, value in guidance.items() if key == "cfg_scale"}
+        backbone = {"name": str(self.backbone_of(name)), "device": self.device, "dtype": self.setting.sampling, **scale}
         if guidance["name"] == "dap-paper" and self.setting.paper_real is not None:
             guidance = {**guidance, "reference_size": self.setting.paper_real}
         return load_config(
             data={"source": source or f"{self.data}:train"},
-            backbone={"name": str(self.pipeline), "device": self.device, "dtype": self.setting.sampling, **scale},
+            backbone=backbone,
             guidance={key: value for key, value in guidance.items() if key not in scale},
             run={"ipc": ipc, "seed": seed, "reference_cache": str(self.work / "features")},
         )
@@ -89,7 +94,7 @@ class Compared:
     def distilled(self, name: str, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Path:
         """The set, made or gone on with."""
         out = self.place(name, ipc, seed, "sets" if source is None else "choose")
-        for _ in open_job(self.config(guidance, ipc, seed, source), out).render():
+        for _ in open_job(self.config(name, guidance, ipc, seed, source), out).render():
             pass
         return out
 
@@ -127,6 +132,7 @@ class Compared:
 
     def method(self, name: str, ipc: int) -> dict[str, Any]:
         """What is compared: unguided, dap-paper with the gamma that is best at that IPC, and ours."""
+        name = name.removesuffix(SECOND)
         if name == "dap-paper":
             return {"name": name, "gamma": self.best_gamma(ipc)}
         return {"unguided": {"name": "none"}, **GUIDED}[name]
@@ -134,7 +140,8 @@ class Compared:
     def all_sets(self) -> Iterator[tuple[str, int, int]]:
         """(method, IPC, seed) of every set."""
         for seed, ipc in product(range(self.setting.seeds), self.setting.ipcs):
-            for name in (*REAL, "unguided", "dap-paper", *GUIDED):
+            again = (f"{name}{SECOND}" for name in self.setting.second)
+            for name in (*REAL, "unguided", "dap-paper", *GUIDED, *again):
                 if self.setting.made(name, ipc) and (seed == 0 or name != "herding"):  # herding draws nothing
                     yield name, ipc, seed
 

@@ -9,15 +9,19 @@ from dap.guidance import PRESETS
 
 REAL = ("random", "herding", "kmeans")
 MAIN = (*REAL, "unguided", "dap-paper", "dap")
+SECOND = ", second backbone"  # behind a method's name: its sets come from a backbone of training seed 1
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}
 WHOLE: dict[str, Any] = {**PLAIN, "reference": "class", "repulsion": 1.0}
 BEFORE: dict[str, Any] = {"name": "dap", "reference_size": 96, "start": 1.0}
-GUIDED: dict[str, dict[str, Any]] = {
-    "dap": {"name": "dap"},
+VARIANTS: dict[str, dict[str, Any]] = {
     "auto, clusters, repulsion 1": {**PLAIN, "repulsion": 1.0},
     "auto, clusters, repulsion 0": {**PLAIN, "repulsion": 0.0},
     "auto, repulsion 1": WHOLE,
     "auto, RBF-MMD": {**WHOLE, "kernel": "rbf", "power": 2},
+}
+GUIDED: dict[str, dict[str, Any]] = {
+    "dap": {"name": "dap"},
+    **VARIANTS,
     "dap, support points": {"name": "dap", "reference_size": 96},
     "former dap": BEFORE,
     "former dap, all steps but the last": {**BEFORE, "interval": (0.0, 1.0)},
@@ -90,6 +94,8 @@ class Setting:
     long        IPCs at which only these few are made, and only the first network judges
     patient     further networks that judge there
     full        networks that are trained on all real images too, as the reference; None: all
+    full_share  factor by which their share of epochs is cut further there
+    second      methods whose sets a second backbone makes, too, trained with another seed
     """
 
     recipe: str
@@ -113,6 +119,8 @@ class Setting:
     long: tuple[int, ...] = ()
     patient: tuple[str, ...] = ()
     full: tuple[str, ...] | None = None
+    full_share: float = 1.0
+    second: tuple[str, ...] = ()
 
     def chosen_from(self, seed: int, name: str) -> bool:
         """Whether a candidate is tried at a generation seed."""
@@ -120,16 +128,18 @@ class Setting:
 
     def made(self, method: str, ipc: int) -> bool:
         """Whether there is time for such a set."""
+        method = method.removesuffix(SECOND)
         return ipc not in self.long or self.few is None or method in self.few
 
     def wanted(self, network: str, method: str, ipc: int) -> bool:
         """Whether a network judges it."""
+        method = method.removesuffix(SECOND)
         few = self.few is None or (method in self.few and (ipc not in self.long or network in self.patient))
         return network == next(iter(self.networks)) or few
 
     def share(self, network: str, ipc: int) -> float:
-        """Of the protocol's epochs."""
-        return round(self.networks[network] * self.shares.get(ipc, 1.0), 6)
+        """Of the protocol's epochs; IPC 0 stands for all real images."""
+        return round(self.networks[network] * (self.shares.get(ipc, 1.0) if ipc else self.full_share), 6)
 
 
 ON_GPU: dict[str, Any] = {
@@ -189,7 +199,10 @@ SETTINGS = {
         dtype="fp32",
         few=MAIN,
         long=(50,),
-        full=(),
+        patient=("resnetap-10", "resnet-18"),
+        full=("convnet-3",),
+        full_share=0.2,
+        second=("unguided", "dap-paper", "dap", *VARIANTS),
     ),
     "imagenette16-cpu": Setting(
         recipe="train_imagenette16_cpu",

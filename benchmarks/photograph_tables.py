@@ -17,11 +17,9 @@ from statistics import median
 from typing import Any
 
 from dap.disk import write_whole
-from photograph_settings import GUIDED
+from photograph_accuracy import NAMES, accuracy, cell, methods, scaled, values
 from record import RESULTS, mean_and_error, places
 
-NAMES = {"random": "random real", "herding": "herding, real", "kmeans": "k-means-nearest real"}
-ORDER = (*NAMES, "unguided", "dap-paper", *reversed(GUIDED))
 METRICS = {
     "energy distance": ("representativeness", "energy_distance"),
     "mean distance": ("representativeness", "mean_distance"),
@@ -29,74 +27,6 @@ METRICS = {
     "coverage": ("coverage",),
     "near-copies": ("near_copies",),
 }
-
-
-def values(rows: dict[str, Any], start: str, pick: str) -> dict[int, float]:
-    """seed -> number, of the rows "start | seed"."""
-    return {int(k.rpartition(" | ")[2]): 100 * row[pick] for k, row in rows.items() if k.rpartition(" | ")[0] == start}
-
-
-def cell(found: dict[int, float]) -> str:
-    """Mean ± standard error over generation seeds."""
-    if not found:
-        return ""
-    mean, error = mean_and_error(list(found.values()))
-    return f"{mean:.1f}" + ("" if error is None else f" ± {error:.1f}")
-
-
-def scaled(about: dict[str, Any], network: str) -> str:
-    """How much of the protocol's epochs a network's trainings had, where not all."""
-    share, further = about["setting"]["networks"][network], about["setting"].get("shares", {})
-    cut = "".join(f" ({share * factor:g} at IPC {ipc})" for ipc, factor in further.items())
-    return f", **scaled** {share:g}{cut}" if share != 1 else ""
-
-
-def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
-    """Last accuracy (best in brackets) by method and IPC, and ours minus each other, seed by seed."""
-    rows = about["rows"]
-    yield from (f"## {network}{scaled(about, network)}", "")
-    judged = {tuple(key.split(" | ")[2:4]) for key in rows if key.startswith(f"worth | {network} | ")}
-    ipcs = [ipc for ipc in about["setting"]["ipcs"] if str(ipc) in {of for _, of in judged}]
-    ours = [ipc for ipc in ipcs if ("dap", str(ipc)) in judged]
-    heads = [f"IPC {ipc}" for ipc in ipcs] + [f"`dap` minus it, IPC {ipc}" for ipc in ours]
-    yield "| method | " + " | ".join(heads) + " |"
-    yield "|---|" + "--:|" * len(heads)
-    for method in methods(rows, f"worth | {network} | "):
-        cells, differences = [], []
-        for ipc in ipcs:
-            mine, theirs = (values(rows, f"worth | {network} | {name} | {ipc}", "last") for name in ("dap", method))
-            best = values(rows, f"worth | {network} | {method} | {ipc}", "best")
-            fewer = f", {len(theirs)} sets" if 1 < len(theirs) < about["setting"]["seeds"] else ""
-            cells.append(f"{cell(theirs)} ({cell(best).partition(' ')[0]}{fewer})" if theirs else "")
-            drawn = method != "herding" and (method, ipc) != ("kmeans", 1)
-            if ipc in ours:
-                differences.append(difference(mine, theirs, drawn) if method != "dap" else "")
-        if any(cells):
-            yield f"| {NAMES.get(method, method)} | " + " | ".join(cells + differences) + " |"
-    yield ""
-    whole = values(rows, f"worth | {network} | full | all", "last")
-    if whole:
-        yield f"All real images: {cell(whole)}."
-        yield ""
-
-
-def methods(rows: dict[str, Any], start: str) -> list[str]:
-    """Real selections, rivals, variants, those of former choices, `dap` last."""
-    there = {key.removeprefix(start).split(" | ")[0] for key in rows if key.startswith(start)} - {"full"}
-    return [*ORDER[:-1], *sorted(there.difference(ORDER)), ORDER[-1]]
-
-
-def difference(mine: dict[int, float], theirs: dict[int, float], drawn: bool = True) -> str:
-    """Ours minus theirs over the seeds that both have (a set that draws nothing serves all of ours); then in brackets
-    the sum of the two means' standard errors, which a goal asks it to exceed; without errors where one has one set."""
-    if not drawn and len(theirs) == 1:
-        theirs = dict.fromkeys(mine, *theirs.values())
-    both = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
-    if not both:
-        return ""
-    mean, error = mean_and_error(both)
-    errors = [mean_and_error(list(found.values()))[1] or 0.0 for found in (mine, theirs)]
-    return f"{mean:+.1f}" if error is None else f"{mean:+.1f} ± {error:.1f} ({sum(errors):.1f})"
 
 
 def choices(about: dict[str, Any]) -> Iterator[str]:

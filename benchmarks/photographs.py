@@ -5,7 +5,8 @@
 
 SETTING   imagenette-gpu (64 px), cifar10-gpu, imagenette-cpu, cifar10-cpu (32 px), all with shortened evaluations,
           marked scaled; imagenette16-cpu (16 px, half an hour's backbone: only to compare choices)
-backbone  `dap train` with configs/train_*.toml on the training split
+backbone  `dap train` with configs/train_*.toml on the training split; a second one with another training seed, where
+          its sets are to say how much hangs on one training ("METHOD, second backbone" in rows)
 choose    generation seeds from 100: gammas, strengths and variants, distilled from nine tenths of the training split
           and judged on the last tenth (which the backbone has seen); nothing is ever chosen on test data
 remedies  the same for what was tried where the preset was not ahead
@@ -41,7 +42,7 @@ from dap.metrics_config import MetricsConfig
 from dap.train import train
 from photograph_files import write_folders, write_shards
 from photograph_sets import Compared
-from photograph_settings import CANDIDATES, REAL, REMEDIES, SETTINGS
+from photograph_settings import CANDIDATES, REAL, REMEDIES, SECOND, SETTINGS
 from record import Results, alone
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -53,18 +54,25 @@ class Bench(Compared):
 
     def backbone(self) -> None:
         """Trains, or goes on; keeps the loss curve, in hundredths of the way, and the weights in small pieces."""
-        if self.pipeline.exists():
-            return
-        config, trained = load_config(str(CONFIGS / f"{self.setting.recipe}.toml")).train, self.work / "backbone"
+        for name in ("", SECOND)[: 2 if self.setting.second else 1]:
+            if not self.backbone_of(name).exists():
+                self.train_backbone(name)
+
+    def train_backbone(self, name: str) -> None:
+        """One of them."""
+        pipeline = self.backbone_of(name)
+        config = load_config(str(CONFIGS / f"{self.setting.recipe}.toml")).train
+        config, trained = replace(config, seed=int(name == SECOND)), pipeline.with_name(pipeline.name[: -len("-fp16")])
         for p in train(open_dataset(f"{self.data}:train"), trained, config, device=self.device):
             print(f"backbone: {p.step} of {p.steps}, loss {p.loss:.4f}, {p.images_per_second:.0f} images/s", flush=True)
-        write_shards(trained, self.pipeline)
+        write_shards(trained, pipeline)
         lines = (trained / "training" / "loss.csv").read_text().splitlines()[1:]
         steps, losses, speeds = zip(*(map(float, line.split(",")) for line in lines), strict=True)
         images = config.batch * int(steps[-1])
         curve = [float(part.mean()) for part in np.array_split(losses, min(100, len(lines)))]
         seconds = images * sum(1 / speed for speed in speeds) / len(lines)
-        self.results["backbone"] = {"recipe": self.setting.recipe, "images": images, "seconds": seconds, "loss": curve}
+        about = {"recipe": self.setting.recipe, "seed": config.seed, "images": images}
+        self.results[f"backbone{name}"] = {**about, "seconds": seconds, "loss": curve}
 
     def choose(self) -> None:
         """Every candidate, and real images beside them, without the test data."""
@@ -136,14 +144,16 @@ class Bench(Compared):
             wanted = self.setting.full is None or network in self.setting.full
             if wanted and self.mine(key := f"worth | {network} | full | all | 0"):
                 some = self.train.select(1, 0)
-                self.results[key] = self.judged(some, network, self.test, 1, real=self.train, baselines=["full"])
+                self.results[key] = self.judged(some, network, self.test, 0, real=self.train, baselines=["full"])
 
     def metrics(self) -> None:
         """Every set against up to 500 real images a class: at the tap, and of pixels, which guided nothing."""
-        table = {"name": str(self.pipeline), "device": self.device}
-        for start, features in (("metrics", "tap"), ("metrics of pixels", "pixels")):
+        cases = product((("metrics", "tap"), ("metrics of pixels", "pixels")), ("", SECOND))
+        for (start, features), which in cases:  # each set at the tap that guided it
+            table = {"name": str(self.backbone_of(which)), "device": self.device}
             config = MetricsConfig(points=0, reference_size=min(500, *self.train.counts), features=features)
-            keys = {f"{start} | {name} | {ipc} | {seed}": (name, ipc, seed) for name, ipc, seed in self.all_sets()}
+            here = (about for about in self.all_sets() if about[0].endswith(SECOND) == bool(which))
+            keys = {f"{start} | {name} | {ipc} | {seed}": (name, ipc, seed) for name, ipc, seed in here}
             missing = [key for key in keys if self.mine(key)]
             if missing:
                 sets = [self.the_set(*keys[key]) for key in missing]
@@ -167,7 +177,7 @@ class Bench(Compared):
 
     def seconds(self, name: str, warm: bool) -> float:
         """Sampling IPC 10 of all classes, nothing written; checking files and choosing support points come before."""
-        config = self.config(self.method(name, 10), 10, 0)
+        config = self.config(name, self.method(name, 10), 10, 0)
         if not warm:
             config = replace(config, run=replace(config.run, reference_cache=None))
         job = open_job(config, self.work / "never-written")

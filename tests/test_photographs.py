@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import dap
 from dap.backbones import open_backbone
@@ -33,6 +34,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[st
         "photograph_settings",
         "photograph_sets",
         "photographs",
+        "photograph_accuracy",
         "photograph_tables",
         "photograph_pictures",
     )
@@ -104,7 +106,7 @@ def test_a_scale_goes_to_the_backbone_and_all_else_to_the_guidance(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
     bench = bench_on_digits(scripts, tmp_path / "work")
-    config = bench.config({"name": "dap", "cfg_scale": 2.5, "start": 0.7}, 10, 0)
+    config = bench.config("dap", {"name": "dap", "cfg_scale": 2.5, "start": 0.7}, 10, 0)
     assert (config.backbone.cfg_scale, config.guidance.options) == (2.5, {"start": 0.7})
 
 
@@ -116,6 +118,29 @@ def test_a_finished_set_is_judged_without_opening_its_backbone(
     monkeypatch.setattr(scripts["photograph_sets"], "open_job", None)  # called, it would raise
     bench.worth()
     assert 0 <= bench.results["worth | convnet-3 | unguided | 1 | 0"]["last"] <= 1
+
+
+def test_a_method_of_the_second_backbone_is_the_same_method_of_other_weights(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    first, second = bench_on_digits(scripts, tmp_path / "work"), scripts["photograph_settings"].SECOND
+    bench = replace(first, setting=replace(first.setting, second=("unguided", "dap")))
+    made = {name for name, *_ in bench.all_sets()}
+    assert {name for name in made if name.endswith(second)} == {f"unguided{second}", f"dap{second}"}
+    assert ("dap", 2) not in {about[:2] for about in bench.all_sets()}
+    assert (f"dap{second}", 2) not in {about[:2] for about in bench.all_sets()}  # there is no time for it either
+    method = bench.method(f"dap{second}", 1)
+    assert method == bench.method("dap", 1)
+    backbones = [bench.config(name, method, 1, 0).backbone.name for name in ("dap", f"dap{second}")]
+    assert backbones == [str(tmp_path / "work" / name) for name in ("backbone-fp16", "backbone-1-fp16")]
+    weights = open_backbone(EMBEDDED.as_posix(), device="cpu").transformer.state_dict()
+    other = tmp_path / "other"
+    shutil.copytree(EMBEDDED, other)
+    (file,) = (other / "transformer").glob("*.safetensors")
+    save_file({name: tensor + 0.02 for name, tensor in weights.items()}, file)
+    scripts["photograph_files"].write_shards(other, tmp_path / "work" / "backbone-1-fp16")
+    sets = [bench.the_set(name, 1, 0) for name in ("unguided", f"unguided{second}")]
+    assert dap.open_dataset(str(sets[0])).digest != dap.open_dataset(str(sets[1])).digest
 
 
 def test_without_a_choice_there_is_no_gamma_and_a_line_says_what_to_run(
@@ -186,6 +211,21 @@ def test_the_table_says_how_far_the_protocol_was_cut_and_what_dap_gains(
     assert "| herding, real | 40.0 (40.0) | +15.0 ± 5.0 (5.0) |" in text  # one set serves all
     assert "20 test images" in text
     assert "dap-paper, gamma 0.01 |  | 40.0 (1) | 0.50" in text
+
+
+def test_sets_of_a_second_backbone_have_a_table_of_their_own_beside_the_same_real_images(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench, second = bench_on_digits(scripts, tmp_path / "work"), scripts["photograph_settings"].SECOND
+    for name, last in (("random", 0.2), ("dap", 0.5), (f"unguided{second}", 0.1), (f"dap{second}", 0.4)):
+        bench.results[f"worth | convnet-3 | {name} | 1 | 0"] = {"last": last, "best": last}
+    text = scripts["photograph_tables"].table(bench.results.record | {"name": "digits"})
+    first, again = text.split("## Chosen")[0].split("second backbone, trained with another seed")
+    assert "| random real | 20.0 (20.0) | +30.0 |" in first
+    assert second not in first
+    assert "| random real | 20.0 (20.0) | +20.0 |" in again
+    assert f"| unguided{second} | 10.0 (10.0) | +30.0 |" in again
+    assert "| dap |" not in again
 
 
 def test_the_sheet_has_a_row_for_real_images_and_for_each_method(
@@ -259,4 +299,5 @@ def test_every_row_that_is_kept_and_every_close_candidate_has_a_definition(scrip
         chosen = {key.split(" | ")[1] for key in rows if key.startswith("choose | ")}
         assert chosen <= known, name
         made = {key.split(" | ")[2] for key in rows if key.startswith("worth | ")}
-        assert made <= known | {"dap-paper", "full"}, name
+        second = {f"{method}{settings.SECOND}" for method in setting.second}
+        assert made <= known | second | {"dap-paper", "full"}, name
