@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -58,7 +59,11 @@ def test_distill_verify_evaluate(model: str, tmp_path: Path) -> None:
     record = json.loads(made.stdout)
     assert record["images"] == 20
     assert set(record) == {"out", "images", "digest", "seconds"}
-    assert made.stderr.strip().splitlines()[-1].startswith(f"next: dap evaluate {out} --test digits:test")
+    assert (
+        made.stderr.strip()
+        .splitlines()[-1]
+        .startswith(f"next: dap evaluate {out} --test digits:test --baseline random")
+    )
 
     checked = dap("verify", out, "--json")
     assert checked.returncode == 0
@@ -92,10 +97,16 @@ def test_the_same_command_again_changes_nothing_and_other_settings_are_refused(m
     again = distil(model, out).stdout
     assert again.startswith(f"{out}: complete already, 20 images, digest ")
     assert distil(model, out, "--only", "7").stdout.startswith(f"{out}: nothing was missing, 20 images, digest ")
+    dry = distil(model, out, "--dry-run").stdout
+    assert dry == f"{out}: 20 images are planned and nothing is missing; nothing was written\n"
     other = distil(model, out, "--set", "guidance.strength=0.1", "-q")
     assert other.returncode == 1
     assert 'guidance.strength: "auto" there, 0.1 asked' in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
+    typed = re.search(r"or the same settings: (--set .*)", other.stderr)
+    assert typed is not None
+    assert distil(model, out, "--set", "guidance.strength=0.1", *shlex.split(typed[1])).returncode == 0  # it mends
+    assert "same settings: " not in distil(model, out, "--set", "guidance.strength=0.1", "--seed", 3).stderr
     unguided = dap("distill", "digits:train", "--backbone", model, "--out", out, "--ipc", 2, "--guidance", "none")
     assert "(--guidance dap there, none asked)" in unguided.stderr
 
@@ -111,8 +122,11 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(model: s
             running.kill()
         assert running.returncode == -signal.SIGKILL
         assert dap("verify", cut).returncode == 1
-    assert dap(*words, "--out", cut).returncode == 0
+    kept = 2 * len(list((cut / "chunks").glob("*.json")))
+    again = dap(*words, "--out", cut)
+    assert f"going on: {kept} of 20 images are there\n" in again.stderr
     assert dap("verify", cut).returncode == 0
+    assert "going on" not in dap(*words, "--out", cut).stderr  # nothing is left to do
     assert files_of(cut) == files_of(whole)
     assert (cut / "manifest.jsonl").read_bytes() == (whole / "manifest.jsonl").read_bytes()
 
@@ -127,9 +141,23 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Pa
         running.kill()
     assert running.returncode == -signal.SIGKILL
     assert not (cut / "model_index.json").exists(), "nothing half-made looks like a pipeline"
-    assert dap(*words, "--out", cut).returncode == 0
+    again = dap(*words, "--out", cut)
+    assert re.search(r"^going on after step \d+ of 300$", again.stderr, re.M), again.stderr
     weights = "transformer/diffusion_pytorch_model.safetensors"
     assert (cut / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def test_an_image_brings_its_chunk_and_what_is_missing_comes_next(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "d"
+    made = distil(model, out, "--only", "3:1", "--only", "7", "--set", "run.chunk=2")
+    assert "--only 3:1 makes 2 images: a chunk is made as a whole\n" in made.stderr
+    assert "--only 7 makes" not in made.stderr
+    assert made.stdout.startswith(f"{out}: 4 images in ")
+    last = made.stderr.strip().splitlines()[-1]
+    assert last.startswith("next: dap distill digits:train --backbone ")  # no evaluation, which would be refused
+    rest = dap(*shlex.split(last)[2:])
+    assert rest.stdout.startswith(f"{out}: 20 images in "), rest.stderr
+    assert "--only 7 makes 20 images: a chunk" in distil(model, tmp_path / "all", "--only", "7").stderr
 
 
 def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:

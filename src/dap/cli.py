@@ -155,7 +155,7 @@ def distill(
     """Distil DATA into OUT."""
     talk = Talk(quiet=quiet, as_json=as_json)
     with known_failures():
-        from dap.commands.distill import first_look, run_distill
+        from dap.commands.distill import next_words, run_distill
 
         flags = {
             "data": given(source=data, split=split, subset=subset, class_map=class_map, on_bad_image=on_bad_image),
@@ -171,8 +171,7 @@ def distill(
         result, table = run_distill(settings, out, seeds, only or [], dry_run, talk, trace or [])
         talk.result(result, table)
         if not dry_run:
-            quick = first_look(Path(result["out"]))
-            talk.next(["dap", "evaluate", str(result["out"]), "--test", likely_test(data), *quick])
+            talk.next(next_words(Path(result["out"]), likely_test(data)))
 
 
 app.command()(teacher)

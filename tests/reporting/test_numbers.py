@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,10 +53,17 @@ def test_sizes_are_told_in_the_tables_head(sets: list[Path], tmp_path: Path) -> 
     assert head[: head.index("</thead>")].count("real images</th>") == 2
 
 
-def test_real_images_that_were_not_measured_are_a_dash(sets: list[Path]) -> None:
+def test_real_images_that_were_not_measured_have_no_column(sets: list[Path], tmp_path: Path) -> None:
     view = read_set(sets[1])
     found = metric_table([(view, {**(view.metrics or {}), "yardstick": None})])
-    assert [row["cells"][0][-1] for row in found["rows"]] == [("–", "")] * len(METRICS)
+    assert [len(row["cells"][0]) for row in found["rows"]] == [1] * len(METRICS)
+    assert found["groups"] == [(1, [view.name])]
+    copy = shutil.copytree(sets[1], tmp_path / "copy")
+    for file in (copy / "metrics").glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "yardstick": None}))
+    pages = [Path(report([path], tmp_path / f"{path.name}.html")["report"]).read_text() for path in (sets[1], copy)]
+    assert ["The column “real images”" in page for page in pages] == [True, False]
+    assert ["real images</th>" in page for page in pages] == [True, False]
 
 
 def test_what_grows_with_diversity_has_no_better_end() -> None:

@@ -19,6 +19,7 @@ from dap.errors import ConfigError, StoreError
 from dap.guidance import PRESETS, load_guidance
 from dap.guidance.options import START
 from dap.memory import enough_memory
+from dap.reporting.reproduce import distill_words
 from dap.store import Store
 from dap.terminal import Talk, counted, duration, saving
 from dap.trace import check_trace, trace
@@ -86,11 +87,16 @@ def _run_one(
     if only:
         chosen = [job.chunks_with(text) for text in only]
         chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
+    for line in whole_chunks(job, only):
+        talk.say(line)
     for text in traces:
         check_trace(job, text)
     if dry_run:
         with enough_memory("one step"):
             return dry(job, chunks)
+    begun = Store.open(job.out) if (job.out / "plan.json").exists() else None
+    if begun is not None and 0 < begun.images < job.planned:
+        talk.say(f"going on: {begun.images} of {job.planned} images are there")
     made = render(job, chunks, talk)
     for text in traces:
         with talk.progress(f"trace {text}", 0) as meter:
@@ -101,6 +107,14 @@ def _run_one(
     if not made:
         return record, f"{out}: {'nothing was missing' if only else 'complete already'}, {images}, digest {digest}"
     return record, f"{out}: {images} in {duration(record['seconds'])}, digest {digest}"
+
+
+def whole_chunks(job: Job, only: Sequence[str]) -> list[str]:
+    """A line for each class or image that was asked for and is made together with others."""
+    names, ipc = job.source.class_names, job.config.run.ipc
+    made = [(text, sum(len(chunk.units) for chunk in job.chunks_with(text))) for text in only]
+    more = [(text, count) for text, count in made if count > (ipc if text in names else 1)]
+    return [f"--only {text} makes {count} images: a chunk is made as a whole" for text, count in more]
 
 
 def remarks(job: Job) -> list[str]:
@@ -121,9 +135,10 @@ def remarks(job: Job) -> list[str]:
     if len(job.taken) < START * steps:
         is_open = getattr(load_guidance(guidance), "start", None) == "auto"
         why = f" (guidance.start=auto: {ipc} images a class, a backbone trained from nothing)" if is_open else ""
+        shared = ", several at the same one where there are fewer than images" if few else ""
         farther = "; --set guidance.start=0.5 moves them farther, which so weak a backbone may spoil" if is_open else ""
         out.append(
-            f"images begin at real ones and take the last {len(job.taken)} of {steps} steps{why}: expect near-copies "
+            f"images begin at real ones and take the last {len(job.taken)} of {steps} steps{why}{shared}: expect near-copies "
             f"of these, which dap measure counts{farther}"
         )
     late = "start" in PRESETS.get(guidance.name, {}) and "start" not in guidance.options
@@ -162,6 +177,14 @@ def saved(out: Path) -> str:
     except StoreError:
         return "nothing was saved yet"
     return f"{store.images} of {store.planned} images are saved" if store.images else "nothing was saved yet"
+
+
+def next_words(out: Path, test: str) -> list[str]:
+    """What to type after a distillation: judge it beside as many random real images, or make what is missing."""
+    store = Store.open(out.expanduser())
+    if store.images < store.planned:
+        return distill_words(store.config["config"], str(out))
+    return ["dap", "evaluate", str(out), "--test", test, "--baseline", "random", *first_look(out.expanduser())]
 
 
 def first_look(out: Path) -> list[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
 from dap.terminal import Talk, counted, known_failures, saving
+
+if TYPE_CHECKING:
+    from dap.evaluation.matrix import Ahead
 
 
 def evaluate(
@@ -96,8 +99,18 @@ def run_evaluate(
     for path in tables:
         check_table(path)
     announce(config, sets, test, real, baselines, talk)
-    with talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
+    kept = Kept()
+    with saving(kept.said), talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: talk.say(f"warning: {message}")
+
+        def planned(ahead: Ahead) -> None:
+            kept.of = ahead
+            talk.say(outlook(ahead))
+
+        def under_way(done: int, total: int, what: str) -> None:
+            kept.begun.add(what)
+            meter.at(done, what, total=total)
+
         result = evaluate(
             sets,
             test,
@@ -107,11 +120,30 @@ def run_evaluate(
             scores=scores,
             cache=cache,
             device=device,
-            progress=lambda done, total, what: meter.at(done, what, total=total),
-            on_plan=lambda ahead: talk.say(outlook(ahead)),
+            progress=under_way,
+            on_plan=planned,
         )
     say_more(result, tables, talk, scores=scores)
     return result
+
+
+class Kept:
+    """What an interrupted evaluation leaves.
+
+    of     what was to be trained, as soon as it is known
+    begun  the trainings that had their first step, by name
+    """
+
+    def __init__(self) -> None:
+        self.of: Ahead | None = None
+        self.begun: set[str] = set()
+
+    def said(self) -> str:
+        """In words; a training counts when the next one has begun."""
+        if self.of is None or not self.of.trainings:
+            return "finished trainings are kept"
+        finished = max(0, len(self.begun) - 1)
+        return f"{finished} of {counted(self.of.trainings, 'training')} finished and kept"
 
 
 def announce(

@@ -18,6 +18,11 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
     began, data = time.perf_counter(), config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset, mode=data.mode)
     talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
+
+    def going_on(step: int) -> None:
+        if step:
+            talk.say(f"going on after step {step} of {config.train.steps}")
+
     loss, rate = None, 0.0
     state = out.expanduser() / "training" / "state.pt"
     kept = saving(lambda: "what was saved before is kept" if state.exists() else "nothing was saved yet")
@@ -32,6 +37,7 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
             half=half,
             on_bad_image=data.on_bad_image,
             on_check=lambda done, total: meter.at(done, "checking images", total=total),
+            on_begin=going_on,
             stop=stop,
         )
         for p in steps:

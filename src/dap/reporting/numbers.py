@@ -59,6 +59,7 @@ def metric_table(measured: Sequence[tuple[SetView, Metrics]]) -> dict[str, Any]:
     return {
         "features": (first.get("features") or {}).get("name", "features"),
         "reference": {"name": "?", "images": "?", **(first.get("reference") or {})},
+        "chance": any(None in (name for name, _ in columns) for _, columns in groups),
         "groups": [(ipc, [name for name, _ in columns]) for ipc, columns in groups],
         "rows": rows,
         "notes": [(view.name, note) for view, metrics in measured for note in metrics.get("notes") or ()],
@@ -66,10 +67,10 @@ def metric_table(measured: Sequence[tuple[SetView, Metrics]]) -> dict[str, Any]:
 
 
 def _columns(measured: Sequence[tuple[SetView, Metrics]]) -> list[tuple[str | None, Metrics]]:
-    """Name and numbers of each set, then those of real images (None), {} where none of the sets has them."""
+    """Name and numbers of each set, then those of real images (None) where one of the sets has them."""
     yards = (metrics.get("yardstick") for _, metrics in measured)
-    real: Metrics = next((yard for yard in yards if isinstance(yard, dict)), {})
-    return [*((view.name, metrics) for view, metrics in measured), (None, real)]
+    real = [(None, yard) for yard in yards if isinstance(yard, dict)][:1]
+    return [*((view.name, metrics) for view, metrics in measured), *real]
 
 
 def _ranged(metrics: Mapping[str, Any], path: tuple[str, ...], share: bool) -> tuple[str, str]:

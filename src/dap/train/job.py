@@ -45,6 +45,7 @@ def train(
     half: bool = False,
     on_bad_image: str = "fail",
     on_check: Callable[[int, int], None] | None = None,
+    on_begin: Callable[[int], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Iterator[Progress]:
     """Trains a DiT on `data` and writes a pipeline directory to `out`; yields `Progress` every few steps.
@@ -54,6 +55,7 @@ def train(
     half          write the final weights as fp16 (half the file; they are loaded as float32 all the same)
     on_bad_image  "fail", or "skip" what cannot be read (listed in dap.json)
     on_check      called with (images read, images in all) while they are checked
+    on_begin      called before the first step with how many were taken earlier, 0 of a new training
     stop          asked after every step; True saves and ends, to go on another time
 
     Running it again with the same arguments goes on from the last saved step, and the final weights are those of an
@@ -72,6 +74,8 @@ def train(
         return
     trainer, parts = _begin(data, config, begun, vae, device)
     _go_on(trainer, work)
+    if on_begin is not None:
+        on_begin(trainer.step)
     for progress in run(trainer, stop):
         with refusals(work):
             progress = _record(progress, trainer, parts, work)
