@@ -138,8 +138,8 @@ def remarks(job: Job) -> list[str]:
         shared = ", several at the same one where there are fewer than images" if few else ""
         farther = "; --set guidance.start=0.5 moves them farther, which so weak a backbone may spoil" if is_open else ""
         out.append(
-            f"images begin at real ones and take the last {len(job.taken)} of {steps} steps{why}{shared}: expect near-copies "
-            f"of these, which dap measure counts{farther}"
+            f"images begin at real ones and take the last {len(job.taken)} of {steps} steps{why}{shared}: "
+            f"expect near-copies of these, which dap measure counts{farther}"
         )
     late = "start" in PRESETS.get(guidance.name, {}) and "start" not in guidance.options
     if job.guidance is not None and late and len(job.taken) == steps > 1:
