@@ -11,7 +11,7 @@ import typer
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
-from dap.terminal import Talk, counted, known_failures, saving
+from dap.terminal import Meter, Talk, counted, known_failures, saving
 
 if TYPE_CHECKING:
     from dap.evaluation.matrix import Ahead
@@ -89,7 +89,7 @@ def run_evaluate(
     tables: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """The result of `dap.evaluation.evaluate`, with progress drawn while it runs and `tables` written at the end."""
-    from dap.commands.results import outlook, say_more
+    from dap.commands.results import say_more
     from dap.evaluation import evaluate
     from dap.evaluation.matrix import Worker
     from dap.evaluation.table import check_table
@@ -99,18 +99,9 @@ def run_evaluate(
     for path in tables:
         check_table(path)
     announce(config, sets, test, real, baselines, talk)
-    kept = Kept()
-    with saving(kept.said), talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
+    trained = Trained(talk)
+    with saving(trained.kept), talk.progress("evaluate", 0) as trained.meter, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: talk.say(f"warning: {message}")
-
-        def planned(ahead: Ahead) -> None:
-            kept.of = ahead
-            talk.say(outlook(ahead))
-
-        def under_way(done: int, total: int, what: str) -> None:
-            kept.begun.add(what)
-            meter.at(done, what, total=total)
-
         result = evaluate(
             sets,
             test,
@@ -120,30 +111,39 @@ def run_evaluate(
             scores=scores,
             cache=cache,
             device=device,
-            progress=under_way,
-            on_plan=planned,
+            progress=trained.step,
+            on_plan=trained.plan,
         )
     say_more(result, tables, talk, scores=scores)
     return result
 
 
-class Kept:
-    """What an interrupted evaluation leaves.
+class Trained:
+    """What an evaluation trains, said as it goes, and what is kept of it when it is interrupted."""
 
-    of     what was to be trained, as soon as it is known
-    begun  the trainings that had their first step, by name
-    """
+    def __init__(self, talk: Talk) -> None:
+        self.meter: Meter | None = None
+        self._talk, self._trainings = talk, 0
+        self._begun: set[str] = set()
 
-    def __init__(self) -> None:
-        self.of: Ahead | None = None
-        self.begun: set[str] = set()
+    def plan(self, ahead: Ahead) -> None:
+        """Before the first training."""
+        from dap.commands.results import outlook
 
-    def said(self) -> str:
+        self._trainings = ahead.trainings
+        self._talk.say(outlook(ahead))
+
+    def step(self, done: int, total: int, what: str) -> None:
+        """After each step of the training `what`."""
+        self._begun.add(what)
+        if self.meter is not None:
+            self.meter.at(done, what, total=total)
+
+    def kept(self) -> str:
         """In words; a training counts when the next one has begun."""
-        if self.of is None or not self.of.trainings:
+        if not self._trainings:
             return "finished trainings are kept"
-        finished = max(0, len(self.begun) - 1)
-        return f"{finished} of {counted(self.of.trainings, 'training')} finished and kept"
+        return f"{max(0, len(self._begun) - 1)} of {counted(self._trainings, 'training')} finished and kept"
 
 
 def announce(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,6 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
     source = open_dataset(data.source, split=data.split, subset=data.subset, mode=data.mode)
     talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
 
-    def going_on(step: int) -> None:
-        if step:
-            talk.say(f"going on after step {step} of {config.train.steps}")
-
     loss, rate = None, 0.0
     state = out.expanduser() / "training" / "state.pt"
     kept = saving(lambda: "what was saved before is kept" if state.exists() else "nothing was saved yet")
@@ -37,7 +34,7 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
             half=half,
             on_bad_image=data.on_bad_image,
             on_check=lambda done, total: meter.at(done, "checking images", total=total),
-            on_begin=going_on,
+            on_begin=partial(going_on, config.train.steps, talk),
             stop=stop,
         )
         for p in steps:
@@ -59,3 +56,9 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
         "images_per_second": rate,
         "seconds": round(seconds, 1),
     }
+
+
+def going_on(steps: int, talk: Talk, taken: int) -> None:
+    """Says where an earlier training is taken up; nothing of a new one."""
+    if taken:
+        talk.say(f"going on after step {taken} of {steps}")
