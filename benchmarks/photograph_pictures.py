@@ -5,6 +5,7 @@
 docs/photographs_SETTING.jpg        IPC 10, seed 0: the first images of every class, row by row a method
 docs/photographs_SETTING_samples.jpg  the backbone's last grid of samples, a row a class
 docs/photographs_SETTING_loss.png   training loss against the share of the way
+docs/photographs_SETTING_second*    the same of a second backbone. What was not made here stays as it is
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dap.disk import write_whole
 from dap.pictures import contact_sheet, stacked
 from dap.reporting.drawing import COLOURS, drawn
 from dap.reporting.drawing import sheet as paper
+from photograph_settings import SECOND
 from record import RESULTS
 
 TICKS = (0.03, 0.05, 0.1, 0.2, 0.5)
@@ -31,11 +33,17 @@ METHODS, ACROSS = ("unguided", "dap-paper", "dap"), 5
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def sheet(sets: Path, real: Source, images: int = 5) -> bytes:
-    """JPEG, images of 64 px or more; real ones are drawn at random, a method without a set is left out."""
+def sheet(sets: Path, real: Source, images: int = 5, second: str = "") -> bytes | None:
+    """JPEG, images of 64 px or more; real ones are drawn at random, a method without a set is left out.
+
+    second  what stands behind the names of a second backbone's methods. None where there is no set at all
+    """
+    behind = "".join(c if c.isalnum() else "-" for c in second)
+    made = {name: sets / f"{name}{behind}-ipc10-seed0" for name in METHODS}
+    if not any(place.exists() for place in made.values()):
+        return None
     sources = {"real": SELECTIONS["random"](real, images, 0)}
     scale = max(1, 64 // real.images(0, [0]).shape[-1])
-    made = {name: sets / f"{name}-ipc10-seed0" for name in METHODS}
     sources |= {name: open_dataset(str(place)) for name, place in made.items() if place.exists()}
     titles, sheets = [synset(n).partition(",")[0] if is_wnid(n) else n for n in real.class_names], []
     for first in range(0, len(titles), ACROSS):
@@ -75,6 +83,11 @@ if __name__ == "__main__":
     record: dict[str, Any] = json.loads((RESULTS / f"photographs_{given.setting}.json").read_text())
     place = given.work or Path("runs/photographs") / given.setting
     photographs = open_dataset(f"{given.data}:train", size=record["setting"]["size"])
-    write_whole(DOCS / f"photographs_{given.setting}.jpg", sheet(place / "sets", photographs))
-    write_whole(DOCS / f"photographs_{given.setting}_samples.jpg", samples(place / "backbone" / "training"))
-    write_whole(DOCS / f"photographs_{given.setting}_loss.png", loss_curve(record["rows"]["backbone"]["loss"]))
+    for folder, behind, ending in (("backbone", "", ""), ("backbone-1", SECOND, "_second")):
+        start = DOCS / f"photographs_{given.setting}{ending}"
+        if pictures := sheet(place / "sets", photographs, second=behind):
+            write_whole(start.with_name(f"{start.name}.jpg"), pictures)
+        if (place / folder / "training" / "samples").exists():
+            write_whole(start.with_name(f"{start.name}_samples.jpg"), samples(place / folder / "training"))
+        if row := record["rows"].get(f"backbone{behind}"):
+            write_whole(start.with_name(f"{start.name}_loss.png"), loss_curve(row["loss"]))

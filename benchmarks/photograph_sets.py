@@ -36,8 +36,11 @@ class Compared:
 
     def mine(self, key: str) -> bool:
         """Whether a row is asked for, not there yet, and measured by no other process; it is then this one's."""
-        asked = any(fnmatchcase(key, pattern) for pattern in self.only)
-        return asked and key not in self.results and self.claimed(key) and key not in self.results
+        return self.asked(key) and key not in self.results and self.claimed(key) and key not in self.results
+
+    def asked(self, key: str) -> bool:
+        """Whether a row is asked for."""
+        return any(fnmatchcase(key, pattern) for pattern in self.only)
 
     def claimed(self, key: str) -> bool:
         """Takes a row for this process, until it is measured or the process ends; False where another has it."""

@@ -55,7 +55,7 @@ class Bench(Compared):
     def backbone(self) -> None:
         """Trains, or goes on; keeps the loss curve, in hundredths of the way, and the weights in small pieces."""
         for name in ("", SECOND)[: 2 if self.setting.second else 1]:
-            if not self.backbone_of(name).exists():
+            if self.asked(f"backbone{name}") and not self.backbone_of(name).exists():
                 self.train_backbone(name)
 
     def train_backbone(self, name: str) -> None:

@@ -240,6 +240,10 @@ def test_the_sheet_has_a_row_for_real_images_and_for_each_method(
     assert sheet.width > few.width > 0
     rows = 2 * (1 + len(pictures.METHODS))  # two bands of classes
     assert sheet.height == few.height >= rows * 64  # of 8 px, shown eight times as large
+    assert pictures.sheet(tmp_path, real, second=", second backbone") is None  # of which there is no set
+    shutil.copytree(tmp_path / "dap-ipc10-seed0", tmp_path / "dap--second-backbone-ipc10-seed0")
+    again = pictures.sheet(tmp_path, real, second=", second backbone")
+    assert Image.open(io.BytesIO(again)).height < sheet.height
     shutil.rmtree(tmp_path / "dap-paper-ipc10-seed0")
     assert Image.open(io.BytesIO(pictures.sheet(tmp_path, real))).height < sheet.height  # as long as it is not made
     (tmp_path / "samples").mkdir()
