@@ -163,15 +163,17 @@ class Bench(Compared):
                     self.results[key] = {part: row[part] for part in parts}
 
     def cost(self) -> None:
-        """Four pairs a case, in turn guided and unguided first."""
-        for name, warm in (("dap", False), ("dap", True), ("dap-paper", False)):
+        """Four pairs a case, in turn guided and unguided first, with each backbone that is here."""
+        here = [which for which in ("", SECOND) if self.backbone_of(which).exists()]
+        for which, (method, warm) in product(here, (("dap", False), ("dap", True), ("dap-paper", False))):
+            plain, name = f"unguided{which}", f"{method}{which}"
             if self.mine(key := f"cost | {name}, {'warm' if warm else 'cold'}"):
                 if warm:
                     self.seconds(name, warm)  # fills the bank
                 rows = []
                 for turn in range(4):
-                    pair = {which: self.seconds(which, warm) for which in ("unguided", name)[:: 1 - 2 * (turn % 2)]}
-                    rows.append([pair["unguided"], pair[name]])
+                    pair = {each: self.seconds(each, warm) for each in (plain, name)[:: 1 - 2 * (turn % 2)]}
+                    rows.append([pair[plain], pair[name]])
                 self.results[key] = {"pairs": rows, "ratios": [b / a for a, b in rows]}
                 print(key, self.results[key], flush=True)
 

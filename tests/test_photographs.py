@@ -143,6 +143,23 @@ def test_a_method_of_the_second_backbone_is_the_same_method_of_other_weights(
     assert dap.open_dataset(str(sets[0])).digest != dap.open_dataset(str(sets[1])).digest
 
 
+def test_only_the_backbone_that_is_asked_for_and_missing_is_trained(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, trained = scripts["photograph_settings"].SECOND, []
+    monkeypatch.setattr(scripts["photographs"].Bench, "train_backbone", lambda _, name: trained.append(name))
+    for only in ("backbone", "backbone*", "set | *"):
+        first = bench_on_digits(scripts, tmp_path / "work", only)
+        first.backbone()
+        replace(first, setting=replace(first.setting, second=("dap",))).backbone()
+    assert trained == [second]  # the first one is there
+    shutil.rmtree(tmp_path / "work" / "backbone-fp16")
+    first.backbone()
+    assert trained == [second]
+    replace(first, only=("backbone",)).backbone()
+    assert trained == [second, ""]
+
+
 def test_without_a_choice_there_is_no_gamma_and_a_line_says_what_to_run(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
