@@ -40,7 +40,11 @@ def accuracy(about: dict[str, Any], network: str) -> Iterator[str]:
     yield from compared(about, network, {pair for pair in judged if not pair[0].endswith(SECOND)}, "dap")
     again = {pair for pair in judged if pair[0].endswith(SECOND)}
     if again:
-        yield from ("The same from a second backbone, trained with another seed, beside the same real images:", "")
+        yield "The same from a second backbone, trained with another seed, beside the same real images"
+        yield from (
+            "(`dap-paper` with the gamma chosen on the first, `dap` with the strength that it finds itself):",
+            "",
+        )
         yield from compared(about, network, again | {pair for pair in judged if pair[0] in NAMES}, f"dap{SECOND}")
     whole = values(rows, f"worth | {network} | full | all", "last")
     if whole:
@@ -72,9 +76,11 @@ def compared(about: dict[str, Any], network: str, judged: set[tuple[str, ...]], 
 
 
 def methods(rows: dict[str, Any], start: str) -> list[str]:
-    """Real selections, rivals, variants, those of former choices, `dap` last."""
+    """Real selections, rivals, variants, those of former choices, `dap` last; then the same of a second backbone."""
     there = {key.removeprefix(start).split(" | ")[0] for key in rows if key.startswith(start)} - {"full"}
-    return [*ORDER[:-1], *sorted(there.difference(ORDER)), ORDER[-1]]
+    further = there.difference(ORDER)
+    second = [name for name in (f"{name}{SECOND}" for name in ORDER) if name in further]
+    return [*ORDER[:-1], *sorted(further.difference(second)), ORDER[-1], *second]
 
 
 def difference(mine: dict[int, float], theirs: dict[int, float], drawn: bool = True) -> str:

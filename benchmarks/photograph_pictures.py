@@ -25,6 +25,7 @@ from dap.disk import write_whole
 from dap.pictures import contact_sheet, stacked
 from dap.reporting.drawing import COLOURS, drawn
 from dap.reporting.drawing import sheet as paper
+from photograph_sets import folder_of
 from photograph_settings import SECOND
 from record import RESULTS
 
@@ -38,8 +39,7 @@ def sheet(sets: Path, real: Source, images: int = 5, second: str = "") -> bytes 
 
     second  what stands behind the names of a second backbone's methods. None where there is no set at all
     """
-    behind = "".join(c if c.isalnum() else "-" for c in second)
-    made = {name: sets / f"{name}{behind}-ipc10-seed0" for name in METHODS}
+    made = {name: sets / folder_of(f"{name}{second}", 10, 0) for name in METHODS}
     if not any(place.exists() for place in made.values()):
         return None
     sources = {"real": SELECTIONS["random"](real, images, 0)}

@@ -22,6 +22,11 @@ from photograph_settings import GAMMAS, GUIDED, REAL, SECOND, Setting
 from record import Results, mean_and_error
 
 
+def folder_of(name: str, ipc: int, seed: int) -> str:
+    """The folder of a set."""
+    return f"{''.join(c if c.isalnum() else '-' for c in name)}-ipc{ipc}-seed{seed}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Compared:
     """One setting on one machine, and what it has found so far."""
@@ -36,11 +41,8 @@ class Compared:
 
     def mine(self, key: str) -> bool:
         """Whether a row is asked for, not there yet, and measured by no other process; it is then this one's."""
-        return self.asked(key) and key not in self.results and self.claimed(key) and key not in self.results
-
-    def asked(self, key: str) -> bool:
-        """Whether a row is asked for."""
-        return any(fnmatchcase(key, pattern) for pattern in self.only)
+        asked = any(fnmatchcase(key, pattern) for pattern in self.only)
+        return asked and key not in self.results and self.claimed(key) and key not in self.results
 
     def claimed(self, key: str) -> bool:
         """Takes a row for this process, until it is measured or the process ends; False where another has it."""
@@ -92,7 +94,7 @@ class Compared:
 
     def place(self, name: str, ipc: int, seed: int, part: str = "sets") -> Path:
         """Where a set is made."""
-        return self.work / part / f"{''.join(c if c.isalnum() else '-' for c in name)}-ipc{ipc}-seed{seed}"
+        return self.work / part / folder_of(name, ipc, seed)
 
     def distilled(self, name: str, guidance: dict[str, Any], ipc: int, seed: int, source: str | None = None) -> Path:
         """The set, made or gone on with."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from dap.disk import write_whole
 from photograph_accuracy import NAMES, accuracy, cell, methods, scaled, values
+from photograph_settings import SECOND
 from record import RESULTS, mean_and_error, places
 
 METRICS = {
@@ -71,19 +72,22 @@ def generator(about: dict[str, Any]) -> Iterator[str]:
         yield ""
 
 
-def metrics(about: dict[str, Any], start: str, ipc: int) -> Iterator[str]:
-    """Means over seeds, at one IPC; last what as many random real images have, held out of the reference."""
+def metrics(about: dict[str, Any], start: str, ipc: int, second: str) -> Iterator[str]:
+    """Means over seeds, at one IPC; last what as many random real images have, held out of the reference.
+
+    second  "", or what stands behind the names of a second backbone's methods: its tap is another space
+    """
     rows, space = about["rows"], "of pixels" if "pixels" in start else "at the backbone's tap"
-    yield f"## Metrics {space}, IPC {ipc}"
+    yield f"## Metrics {space}, IPC {ipc}{second}"
     yield ""
     yield "| method | " + " | ".join(METRICS) + " |"
     yield "|---|" + "--:|" * len(METRICS)
-    for method in methods(rows, f"{start} | "):
+    for method in [name for name in methods(rows, f"{start} | ") if name.endswith(SECOND) == bool(second)]:
         found = [row for key, row in rows.items() if key.startswith(f"{start} | {method} | {ipc} | ")]
         if found:
             cells = [f"{mean_and_error([number_at(row, path) for row in found])[0]:.3g}" for path in METRICS.values()]
             yield f"| {NAMES.get(method, method)} | " + " | ".join(cells) + " |"
-    real = [row["yardstick"] for key, row in rows.items() if key.startswith(f"{start} | dap | {ipc} | ")]
+    real = [row["yardstick"] for key, row in rows.items() if key.startswith(f"{start} | dap{second} | {ipc} | ")]
     if real:
         cells = [f"{mean_and_error([number_at(row, path) for row in real])[0]:.3g}" for path in METRICS.values()]
         yield "| held-out real images | " + " | ".join(cells) + " |"
@@ -150,9 +154,9 @@ def table(about: dict[str, Any]) -> str:
             lines += accuracy(about, network)
     lines += choices(about)
     lines += generator(about)
-    for ipc, start in product(setting["ipcs"], ("metrics", "metrics of pixels")):
-        if ipc > 1 and any(key.startswith(f"{start} | dap | {ipc} | ") for key in rows):
-            lines += metrics(about, start, ipc)
+    for ipc, start, second in product(setting["ipcs"], ("metrics", "metrics of pixels"), ("", SECOND)):
+        if ipc > 1 and any(key.startswith(f"{start} | dap{second} | {ipc} | ") for key in rows):
+            lines += metrics(about, start, ipc, second)
     lines += costs(about)
     lines += times(about)
     return "\n".join(lines).rstrip() + "\n"

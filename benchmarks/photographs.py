@@ -16,9 +16,11 @@ worth     each set under `hard-small`, every network, one training seed a set; a
 metrics   representativeness, diversity, coverage, near-copies, at the tap that guided, and of pixels, which did not
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
 
-Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. Several
-processes may run one command at once: each row is measured by one of them (but one stage after the other: `backbone`,
-`choose`, `sets`, the rest). `--only "worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern.
+Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. A row that is
+there, the backbone's too, is not measured again, or its sets would mix with another's: move the results file away to
+begin anew. Several processes may run one command at once: each row is measured by one of them (but one stage after the
+other: `backbone`, `choose`, `sets`, the rest). `--only "worth | resnet* | dap | *"` restricts a run to rows whose key
+fits a pattern.
 Results: results/photographs_SETTING.json; `photograph_tables.py` and `photograph_pictures.py` show them.
 """
 
@@ -55,7 +57,7 @@ class Bench(Compared):
     def backbone(self) -> None:
         """Trains, or goes on; keeps the loss curve, in hundredths of the way, and the weights in small pieces."""
         for name in ("", SECOND)[: 2 if self.setting.second else 1]:
-            if self.asked(f"backbone{name}") and not self.backbone_of(name).exists():
+            if self.mine(f"backbone{name}"):
                 self.train_backbone(name)
 
     def train_backbone(self, name: str) -> None:

@@ -103,10 +103,10 @@ def test_the_same_command_again_changes_nothing_and_other_settings_are_refused(m
     assert other.returncode == 1
     assert 'guidance.strength: "auto" there, 0.1 asked' in other.stderr
     assert len(other.stderr.strip().splitlines()) == 1
-    typed = re.search(r"or the same settings: (--set .*)", other.stderr)
-    assert typed is not None
-    assert distil(model, out, "--set", "guidance.strength=0.1", *shlex.split(typed[1])).returncode == 0  # it mends
-    assert "same settings: " not in distil(model, out, "--set", "guidance.strength=0.1", "--seed", 3).stderr
+    its_own = other.stderr.partition("or the same settings, which are dap ")[2]
+    assert dap(*shlex.split(its_own)).stdout.startswith(f"{out}: complete already, 20 images, digest ")
+    on_cpu = dap("distill", "digits:train", "--out", out, "--ipc", 2, "--device", "cpu", "--reference-cache", "c d")
+    assert on_cpu.stderr.endswith(f" --out {out} --device cpu --reference-cache 'c d'\n")
     unguided = dap("distill", "digits:train", "--backbone", model, "--out", out, "--ipc", 2, "--guidance", "none")
     assert "(--guidance dap there, none asked)" in unguided.stderr
 
@@ -149,15 +149,49 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Pa
 
 def test_an_image_brings_its_chunk_and_what_is_missing_comes_next(model: str, tmp_path: Path) -> None:
     out = tmp_path / "d"
-    made = distil(model, out, "--only", "3:1", "--only", "7", "--set", "run.chunk=2")
-    assert "--only 3:1 makes 2 images: a chunk is made as a whole\n" in made.stderr
-    assert "--only 7 makes" not in made.stderr
+    two = ["--set", "run.chunk=2"]
+    made = distil(model, out, "--only", "3:1", "--only", "7", *two)
+    assert "--only makes 4 images here: chunks are made whole\n" in made.stderr
+    again = distil(model, out, "--only", "3:1", *two)
+    assert again.stdout.startswith(f"{out}: nothing was missing, 4 images")
+    assert "--only" not in again.stderr.partition("next: ")[0]
+    assert "going on" not in again.stderr
+    dry = distil(model, out, "--only", "3:1", "--dry-run", *two).stdout
+    assert dry == f"{out}: 20 images are planned and of what was asked for nothing is missing; nothing was written\n"
     assert made.stdout.startswith(f"{out}: 4 images in ")
     last = made.stderr.strip().splitlines()[-1]
     assert last.startswith("next: dap distill digits:train --backbone ")  # no evaluation, which would be refused
     rest = dap(*shlex.split(last)[2:])
     assert rest.stdout.startswith(f"{out}: 20 images in "), rest.stderr
-    assert "--only 7 makes 20 images: a chunk" in distil(model, tmp_path / "all", "--only", "7").stderr
+    assert "going on: 4 of 20 images are there\n" in rest.stderr
+    assert "--only makes" not in distil(model, tmp_path / "one", "--only", "7", *two).stderr
+
+
+def test_the_next_command_is_for_all_sets_that_were_made(model: str, tmp_path: Path) -> None:
+    first, second = (str(tmp_path / "s" / f"seed-{seed}") for seed in (0, 1))
+    two = ["--seeds", "0,1", "--set", "run.chunk=2", "--device", "cpu"]
+    half = distil(model, tmp_path / "s", *two, "--only", "7").stderr.strip().splitlines()[-1]
+    assert half.startswith("next: dap distill ")
+    assert half.endswith(f"--out {first} --device cpu")
+    assert dap(*shlex.split(half)[2:]).returncode == 0
+    other = distil(model, tmp_path / "s", *two, "--only", "7").stderr.strip().splitlines()[-1]
+    assert other.endswith(f"--out {second} --device cpu")
+    whole = distil(model, tmp_path / "s", *two).stderr.strip().splitlines()[-1]
+    assert whole.startswith(f"next: dap evaluate {first} {second} --test digits:test --baseline random")
+
+
+def test_more_images_than_real_ones_are_not_compared_with_as_many_real_ones(tmp_path: Path) -> None:
+    for label, name in enumerate(("a", "b")):
+        for index in range(2 + label):
+            path = tmp_path / "real" / name / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 40 * index + 20 * label).save(path)
+    model = save_tiny_dit(tmp_path / "m", tiny_dit(classes=2, class_names=("a", "b")))
+    words = ["distill", tmp_path / "real", "--backbone", model, "--set", "sampling.steps=3", "--set", "data.mode=L"]
+    for ipc, random in ((2, True), (3, False)):
+        made = dap(*words, "--ipc", ipc, "--out", tmp_path / f"d{ipc}")
+        assert made.returncode == 0, made.stderr
+        assert ("--baseline random" in made.stderr.splitlines()[-1]) is random
 
 
 def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:

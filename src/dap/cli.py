@@ -171,7 +171,8 @@ def distill(
         result, table = run_distill(settings, out, seeds, only or [], dry_run, talk, trace or [])
         talk.result(result, table)
         if not dry_run:
-            talk.next(next_words(Path(result["out"]), likely_test(data)))
+            outs = [one["out"] for one in result.get("sets", [result])]
+            talk.next(next_words(outs, settings, likely_test(data)))
 
 
 app.command()(teacher)

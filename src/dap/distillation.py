@@ -87,11 +87,6 @@ class Job:
         return Thrift(self.sampler, guided, self.reference)
 
     @property
-    def planned(self) -> int:
-        """Images in the plan."""
-        return sum(len(chunk.units) for chunk in self.chunks)
-
-    @property
     def taken(self) -> range:
         """The steps of the chain that are taken: all, or the last share, where the guidance says where to start."""
         count = len(self.sampler.chain.timesteps)

@@ -14,8 +14,9 @@ line and exits with 1; anything else is a bug and keeps its traceback.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 LISTED = 40  # names in one message: as many as the taps of the largest usual models
 
@@ -34,6 +35,14 @@ class DataError(DapError, ValueError):
 
 class StoreError(DapError, RuntimeError):
     """The output directory cannot be used, or does not hold what it says."""
+
+
+class OtherSettingsError(StoreError):
+    """The output directory holds a set of other settings: those of `config`, what its config.json holds."""
+
+    def __init__(self, says: str, config: Mapping[str, Any]) -> None:
+        super().__init__(says)
+        self.config = config
 
 
 class BackboneError(DapError, RuntimeError):

@@ -16,7 +16,7 @@ from dap._version import __version__
 from dap.card import folder_names
 from dap.config import digest
 from dap.disk import TEMPORARY, refusals
-from dap.errors import StoreError
+from dap.errors import OtherSettingsError, StoreError
 
 
 def sealed(record: Mapping[str, Any], indent: int | None = None) -> bytes:
@@ -71,18 +71,9 @@ def earlier_config(path: Path, record: Mapping[str, Any]) -> dict[str, Any] | No
         what = _presets(config, asked) or differences(config["determines"], asked["determines"])
         there, here = ({key: r[key] for key in ("class_names", "digest")} for r in (config, asked))
         what = what or differences(there, here)
-        again = _options(config["determines"], asked["determines"])
-        raise StoreError(f"{path} was made with other settings ({what}): choose another --out, or the same {again}")
+        says = f"{path} was made with other settings ({what}): choose another --out, or the same settings"
+        raise OtherSettingsError(says, config)
     return config
-
-
-def _options(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """What to type for the settings there, where one or a few options of the guidance are all that differs."""
-    old, new = _flat(there), _flat(asked)
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    typed = [shlex.join(["--set", f"{key}={old[key]}"]) for key in keys if key in old and key.startswith("guidance.")]
-    known = len(typed) == len(keys) <= 5 and "guidance.name" not in keys
-    return f"settings: {' '.join(typed)}" if known else "settings"
 
 
 def _presets(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

@@ -141,7 +141,7 @@ def test_interrupted_in_the_middle_the_same_command_goes_on(tmp_path: Path, real
         running.send_signal(signal.SIGINT)
         _, talk = running.communicate(timeout=60)
     assert running.returncode == 130, talk
-    said = re.search(r"interrupted; (\d+) of 25 trainings finished and kept\. To go on: dap evaluate", talk)
+    said = re.search(r"interrupted; (\d+) of 25 trainings are kept\. To go on: dap evaluate", talk)
     assert said is not None, talk
     assert "Traceback" not in talk
     kept = len(list(cells.glob("*.json")))

@@ -64,6 +64,7 @@ def test_real_images_that_were_not_measured_have_no_column(sets: list[Path], tmp
     pages = [Path(report([path], tmp_path / f"{path.name}.html")["report"]).read_text() for path in (sets[1], copy)]
     assert ["The column “real images”" in page for page in pages] == [True, False]
     assert ["real images</th>" in page for page in pages] == [True, False]
+    assert ["under Metrics, how often real images are" in page for page in pages] == [True, False]
 
 
 def test_what_grows_with_diversity_has_no_better_end() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +15,12 @@ from PIL import Image
 from dap.commands.dry_run import cache_line, dry
 from dap.commands.live import Pace, guided_steps, show_last
 from dap.config import Config
-from dap.distillation import Job, open_job, summary
-from dap.errors import ConfigError, StoreError
+from dap.distillation import Event, Job, open_job, summary
+from dap.errors import ConfigError, OtherSettingsError, StoreError
 from dap.guidance import PRESETS, load_guidance
 from dap.guidance.options import START
 from dap.memory import enough_memory
-from dap.reporting.reproduce import distill_words
+from dap.reporting.reproduce import distill_words, how_words
 from dap.store import Store
 from dap.terminal import Talk, counted, duration, saving
 from dap.trace import check_trace, trace
@@ -77,7 +78,11 @@ def _run_one(
     load_guidance(config.guidance)  # a wrong name is told before anything is said to be read
     talk.say(f"reading {config.data.source}, loading {config.backbone.name}")
     with talk.warnings(), talk.progress("check images", 0) as meter:
-        job = open_job(config, out, lambda done, total: meter.at(done, total=total))
+        try:
+            job = open_job(config, out, lambda done, total: meter.at(done, total=total))
+        except OtherSettingsError as refused:
+            its_own = shlex.join([*distill_words(refused.config["config"], str(out)), *how_words(config)])
+            raise StoreError(f"{refused}, which are {its_own}") from None
     if job.source.skipped:
         names = ", ".join(key for key, _ in job.source.skipped[:5])
         talk.say(f"skipped {len(job.source.skipped)} images that cannot be read: {names}")
@@ -87,17 +92,12 @@ def _run_one(
     if only:
         chosen = [job.chunks_with(text) for text in only]
         chunks = tuple({chunk.id: chunk for chunk in itertools.chain(*chosen)}.values())
-    for line in whole_chunks(job, only):
-        talk.say(line)
     for text in traces:
         check_trace(job, text)
     if dry_run:
         with enough_memory("one step"):
             return dry(job, chunks)
-    begun = Store.open(job.out) if (job.out / "plan.json").exists() else None
-    if begun is not None and 0 < begun.images < job.planned:
-        talk.say(f"going on: {begun.images} of {job.planned} images are there")
-    made = render(job, chunks, talk)
+    made = render(job, chunks, talk, whole_chunks(job, only, chunks))
     for text in traces:
         with talk.progress(f"trace {text}", 0) as meter:
             for done, total in trace(job, text):
@@ -109,12 +109,11 @@ def _run_one(
     return record, f"{out}: {images} in {duration(record['seconds'])}, digest {digest}"
 
 
-def whole_chunks(job: Job, only: Sequence[str]) -> list[str]:
-    """A line for each class or image that was asked for and is made together with others."""
-    names, ipc = job.source.class_names, job.config.run.ipc
-    made = [(text, sum(len(chunk.units) for chunk in job.chunks_with(text))) for text in only]
-    more = [(text, count) for text, count in made if count > (ipc if text in names else 1)]
-    return [f"--only {text} makes {count} images: a chunk is made as a whole" for text, count in more]
+def whole_chunks(job: Job, only: Sequence[str], chunks: Sequence[Chunk]) -> str:
+    """A line where more is made than was asked for, "" where not."""
+    made, names = sum(len(chunk.units) for chunk in chunks), job.source.class_names
+    asked = sum(job.config.run.ipc if text in names else 1 for text in set(only))
+    return f"--only makes {made} images here: chunks are made whole" if only and made > asked else ""
 
 
 def remarks(job: Job) -> list[str]:
@@ -135,7 +134,8 @@ def remarks(job: Job) -> list[str]:
     if len(job.taken) < START * steps:
         is_open = getattr(load_guidance(guidance), "start", None) == "auto"
         why = f" (guidance.start=auto: {ipc} images a class, a backbone trained from nothing)" if is_open else ""
-        shared = ", several at the same one where there are fewer than images" if few else ""
+        several = min(job.source.counts) < ipc
+        shared = ", several at the same one where a class has fewer" if several else ""
         farther = "; --set guidance.start=0.5 moves them farther, which so weak a backbone may spoil" if is_open else ""
         out.append(
             f"images begin at real ones and take the last {len(job.taken)} of {steps} steps{why}{shared}: "
@@ -154,11 +154,13 @@ def remarks(job: Job) -> list[str]:
     return out
 
 
-def render(job: Job, chunks: tuple[Chunk, ...], talk: Talk) -> bool:
-    """Makes what is missing of the chunks, drawing progress; whether anything was."""
+def render(job: Job, chunks: tuple[Chunk, ...], talk: Talk, remark: str = "") -> bool:
+    """Makes what is missing of the chunks, drawing progress; whether anything was, and only then the remark is said."""
     made, store, pace = False, None, Pace(guided_steps(job))
     with talk.warnings(), talk.progress(f"distil {job.out}", 0) as meter:
         for event in job.render(chunks):
+            if not made:
+                begin(event, talk, remark)
             made, said = True, pace.of(event)
             if event.note:
                 talk.say(event.note)
@@ -170,6 +172,14 @@ def render(job: Job, chunks: tuple[Chunk, ...], talk: Talk) -> bool:
     return made
 
 
+def begin(event: Event, talk: Talk, remark: str) -> None:
+    """With the first step: what is there already, and the remark."""
+    there = event.images - (len(event.units) if event.step == event.steps else 0)
+    going_on = f"going on: {there} of {event.images_planned} images are there" if there else ""
+    for line in filter(None, (going_on, remark)):
+        talk.say(line)
+
+
 def saved(out: Path) -> str:
     """What of a set is on the disk, for whoever interrupts."""
     try:
@@ -179,12 +189,18 @@ def saved(out: Path) -> str:
     return f"{store.images} of {store.planned} images are saved" if store.images else "nothing was saved yet"
 
 
-def next_words(out: Path, test: str) -> list[str]:
-    """What to type after a distillation: judge it beside as many random real images, or make what is missing."""
-    store = Store.open(out.expanduser())
-    if store.images < store.planned:
-        return distill_words(store.config["config"], str(out))
-    return ["dap", "evaluate", str(out), "--test", test, "--baseline", "random", *first_look(out.expanduser())]
+def next_words(outs: Sequence[str], config: Config, test: str) -> list[str]:
+    """What to type after a distillation: make what is missing of a set, or judge all beside as many random real images.
+
+    config  of the command, for what a set does not record
+    """
+    stores = [Store.open(out) for out in outs]
+    for out, store in zip(outs, stores, strict=True):
+        if store.images < store.planned:
+            return [*distill_words(store.config["config"], out), *how_words(config)]
+    counts = [count for store in stores for count in store.config["real_images"]["counts"]]
+    random = ["--baseline", "random"] if min(counts) >= config.run.ipc else []
+    return ["dap", "evaluate", *outs, "--test", test, *random, *first_look(Path(outs[0]))]
 
 
 def first_look(out: Path) -> list[str]:

@@ -51,7 +51,7 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
     """What is missing of the chosen chunks, with its cost; writes nothing."""
     done = Store.open(job.out) if (job.out / "plan.json").exists() else None
     chunks = chosen if done is None else done.missing(chosen)
-    images = job.planned
+    images = sum(len(c.units) for c in job.chunks)
     cost = estimate(job, chunks)
     record = {
         "out": str(job.out),
@@ -67,7 +67,8 @@ def dry(job: Job, chosen: tuple[Chunk, ...]) -> tuple[dict[str, Any], str]:
         **({"notes": list(cost.notes)} if cost.notes else {}),
     }
     if not chunks:
-        return record, f"{job.out}: {images} images are planned and nothing is missing; nothing was written"
+        what = "nothing is missing" if len(chosen) == len(job.chunks) else "of what was asked for nothing is missing"
+        return record, f"{job.out}: {images} images are planned and {what}; nothing was written"
     lines = (
         f"{job.out}: {images} images of {len(job.source.class_names)} classes, "
         f"{sum(len(c.units) for c in chunks)} to make in {counted(len(chunks), 'chunk')}, "

@@ -11,7 +11,7 @@ import typer
 
 from dap.commands.options import ConfigFile, Device, Json, Override, Quiet
 from dap.commands.settings import given, settings_of
-from dap.terminal import Meter, Talk, counted, known_failures, saving
+from dap.terminal import Talk, counted, known_failures, saving
 
 if TYPE_CHECKING:
     from dap.evaluation.matrix import Ahead
@@ -100,7 +100,7 @@ def run_evaluate(
         check_table(path)
     announce(config, sets, test, real, baselines, talk)
     trained = Trained(talk)
-    with saving(trained.kept), talk.progress("evaluate", 0) as trained.meter, warnings.catch_warnings():
+    with saving(trained.said), talk.progress("evaluate", 0) as meter, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: talk.say(f"warning: {message}")
         result = evaluate(
             sets,
@@ -111,20 +111,19 @@ def run_evaluate(
             scores=scores,
             cache=cache,
             device=device,
-            progress=trained.step,
+            progress=lambda done, total, what: meter.at(done, what, total=total),
             on_plan=trained.plan,
+            on_kept=trained.keep,
         )
     say_more(result, tables, talk, scores=scores)
     return result
 
 
 class Trained:
-    """What an evaluation trains, said as it goes, and what is kept of it when it is interrupted."""
+    """What an evaluation has to train, and how much of it is kept when it is interrupted."""
 
     def __init__(self, talk: Talk) -> None:
-        self.meter: Meter | None = None
-        self._talk, self._trainings = talk, 0
-        self._begun: set[str] = set()
+        self._talk, self._trainings, self._kept = talk, 0, 0
 
     def plan(self, ahead: Ahead) -> None:
         """Before the first training."""
@@ -133,17 +132,13 @@ class Trained:
         self._trainings = ahead.trainings
         self._talk.say(outlook(ahead))
 
-    def step(self, done: int, total: int, what: str) -> None:
-        """After each step of the training `what`."""
-        self._begun.add(what)
-        if self.meter is not None:
-            self.meter.at(done, what, total=total)
+    def keep(self) -> None:
+        """After each training."""
+        self._kept += 1
 
-    def kept(self) -> str:
-        """In words; a training counts when the next one has begun."""
-        if not self._trainings:
-            return "finished trainings are kept"
-        return f"{max(0, len(self._begun) - 1)} of {counted(self._trainings, 'training')} finished and kept"
+    def said(self) -> str:
+        """In words."""
+        return f"{self._kept} of {counted(self._trainings, 'training')} are kept" if self._trainings else ""
 
 
 def announce(

@@ -126,11 +126,13 @@ def measure(
     ground: Ground,
     progress: Progress | None,
     on_plan: Callable[[Ahead], None] | None = None,
+    on_kept: Callable[[], None] | None = None,
 ) -> list[list[Measured]]:
     """Every cell, those of earlier runs as they were kept, the others trained and kept as they end.
 
     progress  called with (training steps done, steps to do in this run, what is being trained)
     on_plan   called once, before the first training
+    on_kept   called after each training that a later call will find
 
     Returns one list an entry, one value a repeat. Several processes may do this at once (`Worker`).
     Raises: StoreError, before any training, when labels are to be stored and a disk is too small.
@@ -152,6 +154,8 @@ def measure(
             what = f"{one.candidate.name}, {one.network}, repeat {repeat + 1} of {len(one.cells)}"
             value = _train(one, repeat, ground, _counted(progress, done, ahead.steps, what))
             cell.write(value)
+            if on_kept is not None and cell.folder is not None:
+                on_kept()
         found[i, repeat] = value
         done += one.plan.steps
     return [[value for (at, _), value in found.items() if at == i and value] for i in range(len(entries))]

@@ -50,6 +50,7 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
     on_plan: Callable[[Ahead], None] | None = None,
+    on_kept: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """What training sets are worth to networks: trained on them, judged on real test data.
 
@@ -66,6 +67,7 @@ def evaluate(
                `dap.evaluation.cells`
     progress   called with (training steps done, steps to do in this call, what is being trained)
     on_plan    called once with what is about to be trained, when all is checked
+    on_kept    called after each training that a later call will find
 
     Accuracies are fractions. The headline is "last", after the last step; "best" is the largest of all
     evaluations on the test data and never to be quoted alone. Repeat r trains with seed r. Each training is kept as
@@ -89,7 +91,7 @@ def evaluate(
     ground = open_ground(test, candidates, protocol, config, device, store)
     jobs = _jobs(candidates, protocol, baselines, scores)
     entries = [entry(candidate, network, how, ground) for candidate, how in jobs for network in networks]
-    measured = measure(entries, ground, progress, on_plan)
+    measured = measure(entries, ground, progress, on_plan, on_kept)
     rows = _rows(entries, measured, ground, protocol)
     result = _result(entries, rows, measured, ground, protocol)
     result |= {"cache": None if store is None else str(store), **record.surroundings(device)}

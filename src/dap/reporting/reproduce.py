@@ -10,7 +10,7 @@ from dataclasses import fields
 from itertools import chain
 from typing import Any
 
-from dap.config import BackboneConfig, DataConfig, RunConfig, SamplingConfig
+from dap.config import BackboneConfig, Config, DataConfig, RunConfig, SamplingConfig
 from dap.guidance import PRESETS, Representativeness
 
 _OWN_FLAGS = {"data": ("source", "split", "subset", "class_map", "on_bad_image"), "backbone": ("name", "arch", "vae")}
@@ -44,6 +44,14 @@ def distill_words(config: Mapping[str, Any], out: str) -> list[str]:
             if key in defaults.keys() - left_out and value is not None and value != defaults[key]:
                 words += _set(f"{name}.{key}", value)
     return [*words, "--out", out]
+
+
+def how_words(config: Config) -> list[str]:
+    """The flags of a distillation that do not determine its pixels, as they were given."""
+    backbone, run = config.backbone, config.run
+    device = ["--device", backbone.device] if backbone.device != BackboneConfig.device else []
+    cache = ["--reference-cache", run.reference_cache] if run.reference_cache else []
+    return [*device, *cache, *(["--compile"] if backbone.compile else [])]
 
 
 def only(class_name: str) -> tuple[str, str]:
