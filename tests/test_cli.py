@@ -124,7 +124,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(model: s
         assert dap("verify", cut).returncode == 1
     kept = 2 * len(list((cut / "chunks").glob("*.json")))
     again = dap(*words, "--out", cut)
-    assert f"going on: {kept} of 20 images are there\n" in again.stderr
+    assert f"going on: {kept} of 20 images of {cut} are there\n" in again.stderr
     assert dap("verify", cut).returncode == 0
     assert "going on" not in dap(*words, "--out", cut).stderr  # nothing is left to do
     assert files_of(cut) == files_of(whole)
@@ -153,17 +153,19 @@ def test_an_image_brings_its_chunk_and_what_is_missing_comes_next(model: str, tm
     made = distil(model, out, "--only", "3:1", "--only", "7", *two)
     assert "--only makes 4 images here: chunks are made whole\n" in made.stderr
     again = distil(model, out, "--only", "3:1", *two)
-    assert again.stdout.startswith(f"{out}: nothing was missing, 4 images")
+    assert again.stdout.startswith(f"{out}: nothing was missing, 4 of 20 images")
     assert "--only" not in again.stderr.partition("next: ")[0]
     assert "going on" not in again.stderr
     dry = distil(model, out, "--only", "3:1", "--dry-run", *two).stdout
     assert dry == f"{out}: 20 images are planned and of what was asked for nothing is missing; nothing was written\n"
-    assert made.stdout.startswith(f"{out}: 4 images in ")
+    assert made.stdout.startswith(f"{out}: 4 of 20 images in ")
     last = made.stderr.strip().splitlines()[-1]
     assert last.startswith("next: dap distill digits:train --backbone ")  # no evaluation, which would be refused
     rest = dap(*shlex.split(last)[2:])
     assert rest.stdout.startswith(f"{out}: 20 images in "), rest.stderr
-    assert "going on: 4 of 20 images are there\n" in rest.stderr
+    assert f"going on: 4 of 20 images of {out} are there\n" in rest.stderr
+    wrong = distil(model, out, "--only", "7:2", *two)
+    assert wrong.stderr.endswith("dap: --only '7:2': class '7' has the images 0 to 1\n")
     assert "--only makes" not in distil(model, tmp_path / "one", "--only", "7", *two).stderr
 
 
@@ -172,11 +174,9 @@ def test_the_next_command_is_for_all_sets_that_were_made(model: str, tmp_path: P
     two = ["--seeds", "0,1", "--set", "run.chunk=2", "--device", "cpu"]
     half = distil(model, tmp_path / "s", *two, "--only", "7").stderr.strip().splitlines()[-1]
     assert half.startswith("next: dap distill ")
-    assert half.endswith(f"--out {first} --device cpu")
-    assert dap(*shlex.split(half)[2:]).returncode == 0
-    other = distil(model, tmp_path / "s", *two, "--only", "7").stderr.strip().splitlines()[-1]
-    assert other.endswith(f"--out {second} --device cpu")
-    whole = distil(model, tmp_path / "s", *two).stderr.strip().splitlines()[-1]
+    assert " --seeds 0,1 " in half
+    assert half.endswith(f"--out {tmp_path / 's'} --device cpu")
+    whole = dap(*shlex.split(half)[2:]).stderr.strip().splitlines()[-1]
     assert whole.startswith(f"next: dap evaluate {first} {second} --test digits:test --baseline random")
 
 
@@ -208,7 +208,7 @@ def test_interrupted_by_the_keyboard(model: str, tmp_path: Path) -> None:
         "--set",
         "sampling.steps=999",
     ]
-    for chunks, saved in ((0, "nothing was saved yet"), (1, " of 10 images are saved")):
+    for chunks, saved in ((0, "nothing was saved yet"), (1, f" of 10 images of {out} are saved")):
         with start(*words, "--set", "guidance.reference_size=4", "--set", "run.chunk=1") as running:
             wait_for((out / "plan.json").exists if not chunks else (out / "chunks" / "00000.json").exists)
             running.send_signal(signal.SIGINT)
@@ -364,6 +364,10 @@ def test_the_card_says_how_the_set_was_made(model: str, tmp_path: Path) -> None:
     card = (out / "README.md").read_text()
     assert "| guidance | dap |" in card
     assert '"strength": "auto"' in card
+    assert "Each image began at a real one and took the last 50 % of the sampler's steps" in card
+    noise = distil(model, tmp_path / "noise", "--set", "guidance.start=1")
+    assert noise.returncode == 0
+    assert "began at a real one" not in (tmp_path / "noise" / "README.md").read_text()
     assert '"tap": "block.' in card
     assert str(tmp_path) not in card, "a card is published: no paths of the machine"
 

@@ -73,7 +73,9 @@ def card(config: Mapping[str, Any], images: int, planned: int) -> str:
             f"# {_plain(title)}",
             "A tiny synthetic training set, sampled from a pretrained diffusion model by `dap` "
             "(diffusion-as-priors). It stands in for the large dataset named below when a network is to be "
-            "trained quickly." + ("" if images == planned else f" **Unfinished: {images} of {planned} images.**"),
+            "trained quickly."
+            + _begun(config)
+            + ("" if images == planned else f" **Unfinished: {images} of {planned} images.**"),
             "## How it was made\n\n" + _facts(config),
             "## Classes\n\n" + _classes(config["folders"]),
             _LOADING,
@@ -81,6 +83,19 @@ def card(config: Mapping[str, Any], images: int, planned: int) -> str:
         )
     )
     return f"{body}\n\n{_signature(body)}\n"
+
+
+def share_begun(config: Mapping[str, Any]) -> float:
+    """The share of the steps that images took from a real one on; 1: all steps, from noise."""
+    start = ((config.get("determines") or {}).get("guidance") or {}).get("start", 1.0)
+    return float(start) if isinstance(start, int | float) else 1.0
+
+
+def _begun(config: Mapping[str, Any]) -> str:
+    """A sentence for whoever takes synthetic for unlike any real image, where images began at real ones."""
+    share = share_begun(config)
+    said = f" Each image began at a real one and took the last {100 * share:.0f} % of the sampler's steps from there:"
+    return "" if share == 1 else f"{said} `dap measure` and `dap report` show how near to it it stayed."
 
 
 def is_edited(text: str) -> bool:

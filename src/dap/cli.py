@@ -172,7 +172,7 @@ def distill(
         talk.result(result, table)
         if not dry_run:
             outs = [one["out"] for one in result.get("sets", [result])]
-            talk.next(next_words(outs, settings, likely_test(data)))
+            talk.next(next_words(outs, settings, likely_test(data), seeds))
 
 
 app.command()(teacher)

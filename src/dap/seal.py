@@ -42,6 +42,9 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any], most: int = 
     """Where nested records differ: "guidance.strength: 0.3 there, 0.1 asked; ...", at most `most` keys."""
     old, new = _flat(there), _flat(asked)
     keys = [key for key in {**old, **new} if old.get(key, "nothing") != new.get(key, "nothing")]
+    keys.sort(
+        key=lambda key: not key.startswith("run.")
+    )  # first what others may follow from, as the repulsion from IPC
     lines = [f"{key}: {old.get(key, 'nothing')} there, {new.get(key, 'nothing')} asked" for key in keys[:most]]
     return "; ".join(lines + [f"and {len(keys) - most} more"] * (len(keys) > most))
 

@@ -43,6 +43,24 @@ def guided_by(path: Path, **guidance: str) -> None:
     (path / "config.json").write_bytes(sealed(record))
 
 
+def begun_at(path: Path, share: float) -> None:
+    record = read_sealed(path / "config.json", "")
+    record["determines"]["guidance"] = {**record["determines"].get("guidance", {}), "start": share}
+    (path / "config.json").write_bytes(sealed(record))
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.25, True), (0.5, False)])
+def test_images_that_began_late_at_real_ones_are_not_excused(close: Path, share: float, warned: bool) -> None:
+    begun_at(close, share)
+    view = read_set(close)
+    (line,) = view.warnings if warned else view.remarks
+    assert f"; each began at a real image and took the last {100 * share:.0f} % of the steps" in line
+    assert ("look at them before you publish" in line) is warned
+    report([close])
+    text = (close / "report.html").read_text(encoding="utf-8")
+    assert ('<aside class="remarks"' in text, '<aside class="warnings"' in text) == (not warned, warned)
+
+
 def test_near_copies_of_a_set_aimed_at_groups_come_with_their_reason(close: Path) -> None:
     view = read_set(close)
     assert view.warnings == ()

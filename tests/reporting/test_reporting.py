@@ -110,10 +110,16 @@ def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:
     assert "Not evaluated yet" in text
     assert "Not measured yet" in text
     plain = re.sub(r"</?span>", "", text)
-    assert f"dap evaluate &#39;{out}&#39; --test photos:test --baseline random" in plain
+    assert f"dap evaluate &#39;{out}&#39; --test photos:test --baseline random --protocol hard-tiny<" in plain
     assert f"dap measure &#39;{out}&#39; --reference photos:train --test photos:test" in plain
     assert 'id="map"' not in text
     assert "nearest real image: not measured" in text
+
+
+def test_no_more_random_real_images_are_asked_for_than_there_are(tmp_path: Path) -> None:
+    out = distilled(tmp_path / "d", "photos:train", ipc=10)  # of nine real ones
+    report([out])
+    assert f"dap evaluate {out} --test photos:test --protocol hard-tiny<" in re.sub(r"</?span>", "", text_of(out))
 
 
 def test_images_deleted_after_the_run_are_counted(tmp_path: Path) -> None:

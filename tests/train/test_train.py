@@ -167,13 +167,20 @@ def test_another_configuration_in_the_same_directory_is_refused(tmp_path: Path) 
     finish(out, short)
     with pytest.raises(
         StoreError,
-        match=r"\(train.batch: 8 there, 4 asked; train.rate: 0.003 there, 0.001 asked\).*another --out, .*or --from",
+        match=r"\(train.batch: 8 there, 4 asked; train.rate: 0.003 there, 0.001 asked\).*another --out, .*--from .* on",
     ):
         finish(out, replace(short, rate=1e-3, batch=4))
     with pytest.raises(StoreError, match=r"another training \(other images\)"):
         finish(out, short, tiny_source(["ant", "bee", "cat"], 5))
     with pytest.raises(StoreError, match=r"another training \(from: null there, .* asked\)"):
         finish(out, short, start=str(out))
+
+
+def test_an_unfinished_training_is_not_offered_to_train_on_from(tmp_path: Path) -> None:
+    for _ in zip(range(2), train(DATA, tmp_path / "out", TINY, device="cpu"), strict=False):
+        pass
+    with pytest.raises(StoreError, match=r"another --out, or the same settings$"):
+        finish(tmp_path / "out", replace(TINY, steps=TINY.steps - 1))
 
 
 def test_when_to_save_and_to_look_may_change_on_the_way(tmp_path: Path, trained: tuple[Path, list[Progress]]) -> None:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from dap.commands.dry_run import cache_line, dry
 from dap.commands.live import Pace, guided_steps, show_last
 from dap.config import Config
@@ -20,13 +18,11 @@ from dap.errors import ConfigError, OtherSettingsError, StoreError
 from dap.guidance import PRESETS, load_guidance
 from dap.guidance.options import START
 from dap.memory import enough_memory
-from dap.reporting.reproduce import distill_words, how_words
+from dap.reporting.reproduce import distill_words, evaluate_words, how_words
 from dap.store import Store
 from dap.terminal import Talk, counted, duration, saving
 from dap.trace import check_trace, trace
 from dap.types import Chunk
-
-SMALL = 64  # px: what hard-small is meant for, and hard-tiny takes a first look at
 
 
 def run_distill(
@@ -103,7 +99,9 @@ def _run_one(
             for done, total in trace(job, text):
                 meter.at(done, total=total)
     record = summary(job, time.perf_counter() - began)
-    images, digest = f"{record['images']} images", record["digest"]
+    planned = sum(len(chunk.units) for chunk in job.chunks)
+    of = "" if record["images"] == planned else f" of {planned}"
+    images, digest = f"{record['images']}{of} images", record["digest"]
     if not made:
         return record, f"{out}: {'nothing was missing' if only else 'complete already'}, {images}, digest {digest}"
     return record, f"{out}: {images} in {duration(record['seconds'])}, digest {digest}"
@@ -160,7 +158,7 @@ def render(job: Job, chunks: tuple[Chunk, ...], talk: Talk, remark: str = "") ->
     with talk.warnings(), talk.progress(f"distil {job.out}", 0) as meter:
         for event in job.render(chunks):
             if not made:
-                begin(event, talk, remark)
+                begin(job.out, event, talk, remark)
             made, said = True, pace.of(event)
             if event.note:
                 talk.say(event.note)
@@ -172,10 +170,10 @@ def render(job: Job, chunks: tuple[Chunk, ...], talk: Talk, remark: str = "") ->
     return made
 
 
-def begin(event: Event, talk: Talk, remark: str) -> None:
+def begin(out: Path, event: Event, talk: Talk, remark: str) -> None:
     """With the first step: what is there already, and the remark."""
     there = event.images - (len(event.units) if event.step == event.steps else 0)
-    going_on = f"going on: {there} of {event.images_planned} images are there" if there else ""
+    going_on = f"going on: {there} of {event.images_planned} images of {out} are there" if there else ""
     for line in filter(None, (going_on, remark)):
         talk.say(line)
 
@@ -186,27 +184,20 @@ def saved(out: Path) -> str:
         store = Store.open(out)
     except StoreError:
         return "nothing was saved yet"
-    return f"{store.images} of {store.planned} images are saved" if store.images else "nothing was saved yet"
+    return f"{store.images} of {store.planned} images of {out} are saved" if store.images else "nothing was saved yet"
 
 
-def next_words(outs: Sequence[str], config: Config, test: str) -> list[str]:
+def next_words(outs: Sequence[str], config: Config, test: str, seeds: str | None = None) -> list[str]:
     """What to type after a distillation: make what is missing of a set, or judge all beside as many random real images.
 
-    config  of the command, for what a set does not record
+    config  of the command, for what a set does not record; seeds  where there are several sets, below one folder
     """
     stores = [Store.open(out) for out in outs]
     for out, store in zip(outs, stores, strict=True):
         if store.images < store.planned:
-            return [*distill_words(store.config["config"], out), *how_words(config)]
-    counts = [count for store in stores for count in store.config["real_images"]["counts"]]
-    random = ["--baseline", "random"] if min(counts) >= config.run.ipc else []
-    return ["dap", "evaluate", *outs, "--test", test, *random, *first_look(Path(outs[0]))]
-
-
-def first_look(out: Path) -> list[str]:
-    """The flags with which `dap evaluate` judges a set of small images in seconds; none for larger images."""
-    file = next((out / "data").rglob("*.png"), None)
-    if file is None:
-        return []
-    with Image.open(file) as image:
-        return ["--protocol", "hard-tiny"] if max(image.size) <= SMALL else []
+            words = distill_words(store.config["config"], out if seeds is None else str(Path(out).parent))
+            if seeds is not None:
+                at = words.index("--seed")
+                words[at : at + 2] = ["--seeds", seeds]
+            return [*words, *how_words(config)]
+    return evaluate_words(outs, stores, test)

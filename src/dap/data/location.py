@@ -71,11 +71,9 @@ def same_split(one: str, other: str) -> bool:
 def not_chosen(found: Iterable[str], spec: str) -> DataError:
     """The error for a dataset of splits of which none was chosen."""
     names = sorted(found)
-    first = "train" if "train" in names else names[0]
+    typed = " or ".join(f"{spec}:{name}" for name in names)
     several = "has the splits" if len(names) > 1 else "holds only the split"
-    return DataError(
-        f"{spec!r} {several} {', '.join(names)}; splits are not mixed: type {spec}:{first} or --split {first}"
-    )
+    return DataError(f"{spec!r} {several} {', '.join(names)}; splits are not mixed: type {typed}")
 
 
 def parquet_files(path: Path) -> list[Path]:

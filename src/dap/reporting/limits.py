@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from dap.reporting.figures import headline
 from dap.reporting.reading import SetView
+from dap.reporting.reproduce import evaluate_words
+from dap.terminal import counted
 
 LEAST_SEEDS = 3
 
@@ -16,8 +18,7 @@ def missing(views: Sequence[SetView]) -> list[tuple[str, str]]:
     real, test = real_data(views[0])
     out = []
     if lacking := [view for view in views if headline(view) is None]:
-        tiny = ["--protocol", "hard-tiny"] if real.startswith("digits:") else []
-        words = ["dap", "evaluate", *(v.given for v in lacking), "--test", test, "--baseline", "random", *tiny]
+        words = evaluate_words([v.given for v in lacking], [v.store for v in lacking], test)
         what = f"Not evaluated yet{_which(lacking, views)}: what a network learns from it is not known."
         out.append((what, shlex.join(words)))
     if lacking := [view for view in views if not view.measured]:
@@ -57,7 +58,7 @@ def limits(views: Sequence[SetView]) -> list[str]:
         if len(networks) == 1:
             out.append(f"Only {result.network} was trained. Other networks may rank sets differently.")
         if len(result.values) < LEAST_SEEDS:
-            out.append(f"{len(result.values)} training seed: the accuracy has no spread worth the name.")
+            out.append(f"{counted(len(result.values), 'training seed')}: the accuracy has no spread worth the name.")
         if not (result.whole.get("across_sets") or len(views) > 1):
             out.append("One generation seed: another seed makes other images, and that spread may be the larger one.")
         if result.scaled:

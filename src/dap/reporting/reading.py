@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dap.card import share_begun
 from dap.data import open_dataset
 from dap.disk import AGAIN
 from dap.errors import StoreError
+from dap.guidance.options import START
 from dap.reporting.results import Result, number, results_of
 from dap.seal import read_sealed
 from dap.store import Store
@@ -83,7 +85,7 @@ def read_set(given: str | Path) -> SetView:
     metrics = measured[-1] if measured else None
     _tell_missing(store, pictures, warnings)
     _tell_stale(metrics, pictures, warnings)
-    many, grouped = _near_copies(metrics), _grouped(store)
+    many, grouped = _near_copies(metrics, share_begun(store.config)), _grouped(store)
     if many and not grouped:
         warnings.append(f"{many}: look at them before you publish the set")
     for marker in markers:
@@ -149,23 +151,28 @@ def _tell_stale(metrics: Mapping[str, Any] | None, pictures: Sequence[Picture], 
 
 
 def _grouped(store: Store) -> bool:
-    """Whether guidance aimed each image at a group of real images, near whose middle it so lies."""
+    """Whether guidance aimed each image at a group of real images, near whose middle it so lies; of images that began
+    later than half way at real ones that is not why they are near.
+    """
     guidance = (store.config.get("config") or {}).get("guidance") or {}
-    return bool(guidance.get("reference") == "cluster")
+    return bool(guidance.get("reference") == "cluster") and share_begun(store.config) >= START
 
 
-def _near_copies(metrics: Mapping[str, Any] | None) -> str | None:
+def _near_copies(metrics: Mapping[str, Any] | None, begun: float) -> str | None:
     """A sentence where there are more than among held-out real images, or that is not known.
 
     Where images were aimed at groups that says little: the middle is nearer to each than they are to each other.
+    begun  the share of the steps that images took from a real one on
     """
     share = number(metrics or {}, "near_copies", "mean")
     usual = number((metrics or {}).get("yardstick") or {}, "near_copies", "mean")
     if not share or (usual is not None and share <= usual):
         return None
     beyond = "" if usual is None else f", against {100 * usual:.0f} % of held-out real images"
+    from_real = "" if begun == 1 else f"; each began at a real image and took the last {100 * begun:.0f} % of the steps"
     return (
-        f"{100 * share:.0f} % of the images lie closer to a training image than its nearest real neighbour does{beyond}"
+        f"{100 * share:.0f} % of the images lie closer to a training image than its nearest real neighbour does"
+        f"{beyond}{from_real}"
     )
 
 

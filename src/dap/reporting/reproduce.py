@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import chain
+from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from dap.config import BackboneConfig, Config, DataConfig, RunConfig, SamplingConfig
 from dap.guidance import PRESETS, Representativeness
+from dap.store import Store
 
 _OWN_FLAGS = {"data": ("source", "split", "subset", "class_map", "on_bad_image"), "backbone": ("name", "arch", "vae")}
 _NOT_PIXELS = {"backbone": ("device", "compile"), "run": ("ipc", "seed", "chunk", "reference_cache")}
+SMALL = 64  # px: what hard-small is meant for, and hard-tiny takes a first look at
 _ONCE: dict[str, Any] = {"start": 1.0, "reference_herded": None}  # of sets made before there were these options
 _TABLES: dict[str, Any] = {
     "data": DataConfig,
@@ -52,6 +57,25 @@ def how_words(config: Config) -> list[str]:
     device = ["--device", backbone.device] if backbone.device != BackboneConfig.device else []
     cache = ["--reference-cache", run.reference_cache] if run.reference_cache else []
     return [*device, *cache, *(["--compile"] if backbone.compile else [])]
+
+
+def evaluate_words(outs: Sequence[str], stores: Sequence[Store], test: str) -> list[str]:
+    """`dap evaluate` of these sets beside as many random real images, where each class has so many."""
+    enough = True
+    for store in stores:
+        ipc = len({unit.index for chunk in store.chunks for unit in chunk.units})
+        enough &= min((store.config.get("real_images") or {}).get("counts") or [ipc]) >= ipc
+    random = ["--baseline", "random"] if enough else []
+    return ["dap", "evaluate", *outs, "--test", test, *random, *first_look(stores[0].path)]
+
+
+def first_look(out: Path) -> list[str]:
+    """The flags with which `dap evaluate` judges a set of small images in seconds; none for larger images."""
+    file = next((out / "data").rglob("*.png"), None)
+    if file is None:
+        return []
+    with Image.open(file) as image:
+        return ["--protocol", "hard-tiny"] if max(image.size) <= SMALL else []
 
 
 def only(class_name: str) -> tuple[str, str]:

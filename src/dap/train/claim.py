@@ -24,8 +24,8 @@ def claim(out: Path, what: Mapping[str, Any]) -> Path:
         there = read_json(record)
         if _deciding(there) != _deciding(what):
             raise StoreError(
-                f"{out} holds another training ({_differing(there, what)}); choose another --out, the same "
-                f"settings, or --from {out} to go on"
+                f"{out} holds another training ({_differing(there, what)}); choose another --out, or the same settings"
+                + (f"; --from {out} and another --out train on" if (out / "model_index.json").exists() else "")
             )
         return work
     try:
