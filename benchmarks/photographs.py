@@ -13,6 +13,7 @@ remedies  the same for what was tried where the preset was not ahead
 generator many unguided images a class against as many real ones: what the backbone itself is worth
 sets      every method at every IPC and generation seed
 worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
+machine   on another machine than the rows before: some real sets judged once more, to tell its part in a difference
 metrics   representativeness, diversity, coverage, near-copies, at the tap that guided, and of pixels, which did not
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
 
@@ -148,6 +149,15 @@ class Bench(Compared):
                 some = self.train.select(1, 0)
                 self.results[key] = self.judged(some, network, self.test, 0, real=self.train, baselines=["full"])
 
+    def machine(self) -> None:
+        """Sets of real images to the first network once more: what another machine's arithmetic moves."""
+        network, ipc = next(iter(self.setting.networks)), 10
+        for name in REAL:
+            if self.mine(key := f"machine | {name} | {ipc} | 0"):
+                row = self.judged(self.the_set(name, ipc, 0), network, self.test, ipc)
+                self.results[key] = row | {"before": self.results[f"worth | {network} | {name} | {ipc} | 0"]["last"]}
+                print(key, self.results[key], flush=True)
+
     def metrics(self) -> None:
         """Every set against up to 500 real images a class: at the tap, and of pixels, which guided nothing."""
         cases = product((("metrics", "tap"), ("metrics of pixels", "pixels")), ("", SECOND))
@@ -193,7 +203,7 @@ class Bench(Compared):
 
 
 if __name__ == "__main__":
-    stages = ("backbone", "choose", "remedies", "generator", "sets", "worth", "metrics", "cost")
+    stages = ("backbone", "choose", "remedies", "generator", "sets", "worth", "machine", "metrics", "cost")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
     parser.add_argument("--data", required=True, help="parquet folder with train and test")

@@ -160,6 +160,18 @@ def test_only_the_backbone_that_is_asked_for_and_missing_is_trained(
     assert trained == ["", second]
 
 
+def test_another_machine_judges_real_sets_once_more_beside_what_they_were_worth(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work", "machine | random | *")
+    bench.results["worth | convnet-3 | random | 10 | 0"] = {"last": 0.42}
+    bench.machine()
+    row = bench.results["machine | random | 10 | 0"]
+    assert row["before"] == 0.42
+    assert 0 <= row["last"] <= 1
+    assert [key for key in bench.results.record["rows"] if key.startswith("machine")] == ["machine | random | 10 | 0"]
+
+
 def test_each_set_is_measured_at_the_tap_that_guided_it(
     scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
