@@ -165,7 +165,7 @@ def test_an_image_brings_its_chunk_and_what_is_missing_comes_next(model: str, tm
     assert rest.stdout.startswith(f"{out}: 20 images in "), rest.stderr
     assert f"going on: 4 of 20 images of {out} are there\n" in rest.stderr
     wrong = distil(model, out, "--only", "7:2", *two)
-    assert wrong.stderr.endswith("dap: --only '7:2': class '7' has the images 0 to 1\n")
+    assert wrong.stderr.endswith("dap: '7:2' is not in the plan: class '7' has the images 0 to 1\n")
     assert "--only makes" not in distil(model, tmp_path / "one", "--only", "7", *two).stderr
 
 
@@ -416,7 +416,10 @@ def test_what_one_may_not_expect_is_said_before_anything_is_made(model: str, tmp
     assert "no step is guided: 1 step taken, none in guidance.interval [0.5, 1.0]" in done.stderr
     near = ("--set", "guidance.start=0.1", "--set", "guidance.interval=[0, 2]")
     late = dap(*words[:-2], "--out", tmp_path / "l", *near, "--dry-run")
-    assert "images begin at real ones and take the last 5 of 50 steps: expect near-copies" in late.stderr
+    said = (
+        "images begin at real ones and take the last 5 of 50 steps, several at the same one where a class has fewer: "
+    )
+    assert f"{said}expect near-copies" in late.stderr
     assert "guidance.start=0.5" not in late.stderr, "the user has said it"
     weak = save_tiny_dit(tmp_path / "weak", tiny_dit(class_names=("0", "1", "2")), from_scratch=True)
     words[3] = weak
@@ -470,7 +473,7 @@ def test_a_guidance_that_does_not_exist_is_told_before_anything_is_read(tmp_path
 
 
 def test_small_images_are_judged_in_seconds_at_first(model: str, tmp_path: Path) -> None:
-    from dap.commands.distill import first_look
+    from dap.reporting.reproduce import first_look
 
     done = distil(model, tmp_path / "d", "--ipc", 1)
     assert done.stderr.strip().splitlines()[-1].endswith(" --protocol hard-tiny")

@@ -144,7 +144,8 @@ class Job:
             return only(self.chunks, names.index(text))
         if colon and name in names and index.isdigit():
             if int(index) >= self.config.run.ipc:
-                raise ConfigError(f"--only {text!r}: class {name!r} has the images 0 to {self.config.run.ipc - 1}")
+                last = self.config.run.ipc - 1
+                raise ConfigError(f"{text!r} is not in the plan: class {name!r} has the images 0 to {last}")
             return only(self.chunks, names.index(name), int(index))
         raise ConfigError(f"--only {text!r}: write CLASS or CLASS:INDEX with a class such as {names[0]!r}")
 
