@@ -19,7 +19,6 @@ def run_train(config: Config, out: Path, start: str | None, half: bool, talk: Ta
     began, data = time.perf_counter(), config.data
     source = open_dataset(data.source, split=data.split, subset=data.subset, mode=data.mode)
     talk.say(f"training on {sum(source.counts)} images of {len(source.class_names)} classes from {source.name}")
-
     loss, rate = None, 0.0
     state = out.expanduser() / "training" / "state.pt"
     kept = saving(lambda: "what was saved before is kept" if state.exists() else "nothing was saved yet")
