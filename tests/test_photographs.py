@@ -36,6 +36,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[st
         "photographs",
         "photograph_accuracy",
         "photograph_tables",
+        "photograph_goals",
         "photograph_pictures",
     )
     found = {name: importlib.import_module(name) for name in names}
@@ -378,3 +379,43 @@ def test_every_row_that_is_kept_and_every_close_candidate_has_a_definition(scrip
         made = {key.split(" | ")[2] for key in rows if key.startswith("worth | ")}
         second = {f"{method}{settings.SECOND}" for method in setting.second}
         assert made <= known | second | {"dap-paper", "full"}, name
+
+
+@pytest.mark.parametrize(
+    ("theirs", "enough", "expected"),
+    [
+        ({0: 20.0, 1: 22.0}, False, "holds +9.0 (2.0; two sets)"),
+        ({0: 29.0, 1: 31.0}, False, "level +0.0 (2.0; two sets)"),
+        ({0: 29.0, 1: 31.0}, True, "holds +0.0 (2.0; two sets)"),
+        ({0: 28.0, 1: 30.0}, True, "holds +1.0 (2.0; two sets)"),
+        ({0: 28.0, 1: 30.0}, False, "level +1.0 (2.0; two sets)"),
+        ({0: 32.0, 1: 34.0}, True, "**missed** -3.0 (2.0; two sets)"),
+        ({1: 20.0}, False, "one set: +11.0"),
+        ({}, False, "not measured"),
+        ({2: 20.0}, False, "not measured"),
+    ],
+)
+def test_a_goal_holds_only_beyond_the_summed_errors(
+    scripts: dict[str, ModuleType], theirs: dict[int, float], enough: bool, expected: str
+) -> None:
+    assert scripts["photograph_goals"].verdict({0: 29.0, 1: 31.0}, theirs, enough=enough) == expected
+
+
+def test_goals_are_those_of_the_committed_rows(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    results = BENCHMARKS / "results"
+    monkeypatch.setattr(scripts["photograph_goals"], "RESULTS", results)
+    assert (results / "photograph_goals.md").read_text() == scripts["photograph_goals"].table()
+
+
+def test_a_place_without_our_sets_is_listed_as_not_measured_and_a_former_preset_as_such(
+    scripts: dict[str, ModuleType],
+) -> None:
+    rows = {"worth | convnet-3 | random | 1 | 0": {"last": 0.5}}
+    rows |= {
+        f"worth | convnet-3 | {name} | 10 | {seed}": {"last": 0.5 + seed / 100}
+        for seed in (0, 1)
+        for name in ("former dap", "random")
+    }
+    found = dict(scripts["photograph_goals"].goals("cifar10-cpu", rows, {"networks": ["convnet-3"], "ipcs": [1, 10]}))
+    assert set(found["CIFAR-10, 32 px, ConvNet-3, IPC 1"].values()) == {"not measured"}
+    assert found["CIFAR-10, 32 px, ConvNet-3, IPC 10 (the former preset)"]["random"] == "level +0.0 (1.0; two sets)"
