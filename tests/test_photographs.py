@@ -402,9 +402,26 @@ def test_a_goal_holds_only_beyond_the_summed_errors(
 
 
 def test_goals_are_those_of_the_committed_rows(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    results = BENCHMARKS / "results"
-    monkeypatch.setattr(scripts["photograph_goals"], "RESULTS", results)
-    assert (results / "photograph_goals.md").read_text() == scripts["photograph_goals"].table()
+    results, goals = BENCHMARKS / "results", scripts["photograph_goals"]
+    monkeypatch.setattr(goals, "RESULTS", results)
+    found, text = goals.all_goals(), goals.PAGE.read_text()
+    assert (results / "photograph_goals.md").read_text() == goals.table(found)
+    assert goals.page(text, found) == text
+
+
+def test_the_short_form_says_of_each_goal_what_is_known(scripts: dict[str, ModuleType]) -> None:
+    goals = scripts["photograph_goals"]
+    verdicts = {
+        "unguided": "holds +9.0 (2.0)",
+        "random": "**missed** -3.0 (2.0)",
+        "dap-paper": "one set: -0.5",
+        "kmeans": "level -0.2 (1.0)",
+    }
+    text = goals.short([("here", 10, verdicts), (f"here{goals.FORMER}", 50, {"random": "not measured"})])
+    assert "| here | above unguided; level with k-means (-0.2); **below random** (-3.0); " in text
+    assert "-0.5 over `dap-paper` (one set) | not measured |" in text
+    assert goals.summary(f"here{goals.FORMER}", {"random": "holds +1.0 (0.5)"}) == "former preset: all hold"
+    assert text.endswith("Of 5 goals: 1 hold, 1 level, 1 missed, 1 with one set, 1 not measured.")
 
 
 def test_a_place_without_our_sets_is_listed_as_not_measured_and_a_former_preset_as_such(
@@ -416,6 +433,9 @@ def test_a_place_without_our_sets_is_listed_as_not_measured_and_a_former_preset_
         for seed in (0, 1)
         for name in ("former dap", "random")
     }
-    found = dict(scripts["photograph_goals"].goals("cifar10-cpu", rows, {"networks": ["convnet-3"], "ipcs": [1, 10]}))
-    assert set(found["CIFAR-10, 32 px, ConvNet-3, IPC 1"].values()) == {"not measured"}
-    assert found["CIFAR-10, 32 px, ConvNet-3, IPC 10 (the former preset)"]["random"] == "level +0.0 (1.0; two sets)"
+    goals = scripts["photograph_goals"]
+    first, second = goals.goals("cifar10-cpu", rows, {"networks": ["convnet-3"], "ipcs": [1, 10]})
+    assert first[:2] == ("CIFAR-10, 32 px, ConvNet-3", 1)
+    assert set(first[2].values()) == {"not measured"}
+    assert second[:2] == (f"CIFAR-10, 32 px, ConvNet-3{goals.FORMER}", 10)
+    assert second[2]["random"] == "level +0.0 (1.0; two sets)"

@@ -11,7 +11,7 @@ and Smola 2010) with the kernel that induces D, k = -D, picks them greedily, one
 
 so the first n of m points are the n that would have been chosen alone. Herding with the linear kernel asks for less:
 only that their mean be the class's (Welling 2009). Of a class many times as large it takes images from the middle, and
-a network that sees few images learns more when such guide (docs/results.md).
+a network that sees few images learns more when such guide (docs/choices.md).
 Both choose on small pictures of the images, not on features: once, whatever the backbone or the number of steps.
 """
 

@@ -26,7 +26,7 @@ class Options:
     strength    step length as a share of the denoising step's own length, image by image; or "auto"
     beyond      b of "auto": how far below E_s of the real images that stand for the class, in units of E_r - E_s
     reach       of "auto": the largest share of the denoising step's length
-    repulsion   lambda, 0 or more; or "auto": .07 for each image of a class, up to .7 (docs/results.md)
+    repulsion   lambda, 0 or more; or "auto": .07 for each image of a class, up to .7 (docs/choices.md)
     contrast    mu, 0 or more, below 1 unless "auto": the push away from other classes, mu/I an image (`dap.negatives`)
     power       p, 1 or 2
     interval    share of the trajectory in which it acts; (0, 1) leaves out the last step
