@@ -83,20 +83,14 @@ def methods(rows: dict[str, Any], start: str) -> list[str]:
     return [*ORDER[:-1], *sorted(further.difference(second)), ORDER[-1], *second]
 
 
-def margin(mine: dict[int, float], theirs: dict[int, float]) -> tuple[list[float], float]:
-    """Ours minus theirs over the seeds that both have, and the sum of the two means' standard errors (of one set, 0),
-    which a goal asks the mean difference to exceed."""
-    errors = [mean_and_error(list(found.values()))[1] or 0.0 for found in (mine, theirs) if found]
-    return [mine[seed] - theirs[seed] for seed in mine if seed in theirs], sum(errors)
-
-
 def difference(mine: dict[int, float], theirs: dict[int, float], drawn: bool = True) -> str:
-    """Mean ± standard error of the margin (a set that draws nothing serves all of ours), in brackets the summed errors;
-    without errors where one has one set."""
+    """Ours minus theirs over the seeds that both have (a set that draws nothing serves all of ours); then in brackets
+    the sum of the two means' standard errors, which a goal asks it to exceed; without errors where one has one set."""
     if not drawn and len(theirs) == 1:
         theirs = dict.fromkeys(mine, *theirs.values())
-    both, errors = margin(mine, theirs)
+    both = [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
     if not both:
         return ""
     mean, error = mean_and_error(both)
-    return f"{mean:+.1f}" if error is None else f"{mean:+.1f} ± {error:.1f} ({errors:.1f})"
+    errors = [mean_and_error(list(found.values()))[1] or 0.0 for found in (mine, theirs)]
+    return f"{mean:+.1f}" if error is None else f"{mean:+.1f} ± {error:.1f} ({sum(errors):.1f})"

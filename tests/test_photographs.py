@@ -384,21 +384,26 @@ def test_every_row_that_is_kept_and_every_close_candidate_has_a_definition(scrip
 @pytest.mark.parametrize(
     ("theirs", "enough", "expected"),
     [
-        ({0: 20.0, 1: 22.0}, False, "holds +9.0 (2.0; two sets)"),
-        ({0: 29.0, 1: 31.0}, False, "level +0.0 (2.0; two sets)"),
-        ({0: 29.0, 1: 31.0}, True, "holds +0.0 (2.0; two sets)"),
-        ({0: 28.0, 1: 30.0}, True, "holds +1.0 (2.0; two sets)"),
-        ({0: 28.0, 1: 30.0}, False, "level +1.0 (2.0; two sets)"),
-        ({0: 32.0, 1: 34.0}, True, "**missed** -3.0 (2.0; two sets)"),
-        ({1: 20.0}, False, "one set: +11.0"),
+        ({0: 20.0, 1: 22.0}, False, "holds +9.0 (2.0; 2 sets)"),
+        ({0: 29.0, 1: 31.0}, False, "level +0.0 (2.0; 2 sets)°"),
+        ({0: 29.0, 1: 31.0}, True, "holds +0.0 (2.0; 2 sets)°"),
+        ({0: 28.0, 1: 30.0}, False, "level +1.0 (2.0; 2 sets)"),
+        ({0: 31.0, 1: 32.0}, True, "level -1.5 (1.5; 2 sets)°"),
+        ({0: 32.0, 1: 34.0}, True, "**missed** -3.0 (2.0; 2 sets)"),
+        ({1: 20.0}, False, "one set: +10.0"),
         ({}, False, "not measured"),
-        ({2: 20.0}, False, "not measured"),
     ],
 )
 def test_a_goal_holds_only_beyond_the_summed_errors(
     scripts: dict[str, ModuleType], theirs: dict[int, float], enough: bool, expected: str
 ) -> None:
-    assert scripts["photograph_goals"].verdict({0: 29.0, 1: 31.0}, theirs, enough=enough) == expected
+    assert str(scripts["photograph_goals"].verdict({0: 29.0, 1: 31.0}, theirs, enough=enough)) == expected
+
+
+def test_three_sets_are_no_few(scripts: dict[str, ModuleType]) -> None:
+    theirs = {0: 10.0, 1: 11.0, 2: 12.0}
+    found = scripts["photograph_goals"].verdict({0: 29.0, 1: 31.0, 2: 30.0}, theirs)
+    assert str(found) == "holds +19.0 (1.2)"
 
 
 def test_goals_are_those_of_the_committed_rows(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,31 +416,45 @@ def test_goals_are_those_of_the_committed_rows(scripts: dict[str, ModuleType], m
 
 def test_the_short_form_says_of_each_goal_what_is_known(scripts: dict[str, ModuleType]) -> None:
     goals = scripts["photograph_goals"]
-    verdicts = {
-        "unguided": "holds +9.0 (2.0)",
-        "random": "**missed** -3.0 (2.0)",
-        "dap-paper": "one set: -0.5",
-        "kmeans": "level -0.2 (1.0)",
-    }
-    text = goals.short([("here", 10, verdicts), (f"here{goals.FORMER}", 50, {"random": "not measured"})])
-    assert "| here | above unguided; level with k-means (-0.2); **below random** (-3.0); " in text
-    assert "-0.5 over `dap-paper` (one set) | not measured |" in text
-    assert goals.summary(f"here{goals.FORMER}", {"random": "holds +1.0 (0.5)"}) == "former preset: all hold"
-    assert text.endswith("Of 5 goals: 1 hold, 1 level, 1 missed, 1 with one set, 1 not measured.")
+
+    def place(ipc: int, backbone: str = "", former: bool = False, **found: Any) -> Any:
+        return goals.Place(data="here", backbone=backbone, network="net", ipc=ipc, former=former, goals=found)
+
+    holds, level = (goals.Verdict(word=w, difference=9.0, errors=2.0, sets=3, open=True) for w in ("holds", "level"))
+    enough = goals.Verdict(word="holds", difference=0.5, errors=1.0, sets=2)
+    one, missed = (goals.Verdict(word=word, difference=-0.5, errors=0.2, sets=1) for word in ("one", "missed"))
+    nothing = goals.Verdict(word="not")
+    every = [
+        place(1, unguided=holds, random=holds),
+        place(10, unguided=missed, random=one, kmeans=enough),
+        place(50, unguided=nothing, random=nothing),
+        place(50, backbone=", again", unguided=holds, random=level),
+    ]
+    text = goals.short(every)
+    assert (
+        "| here, net | all hold | above k-means (2 sets) (level, which is enough); **below unguided** (-0.5);"
+        " -0.5 over random (one set) | not measured |"
+    ) in text
+    assert "| here, again, net | – | – | above unguided; level with random (+9.0) |" in text
+    assert "4 hold, 1 level, 1 missed, 1 with one set. Of those that hold, 3 are level" in text
+    assert goals.summary(place(1, former=True, random=holds)) == "former preset: all hold"
+    assert "1 not measured. Of those that hold, 0" in goals.count([place(1, former=True, random=holds)])
 
 
-def test_a_place_without_our_sets_is_listed_as_not_measured_and_a_former_preset_as_such(
+def test_a_place_without_our_sets_is_not_measured_and_of_the_published_method_the_better_gamma_counts(
     scripts: dict[str, ModuleType],
 ) -> None:
-    rows = {"worth | convnet-3 | random | 1 | 0": {"last": 0.5}}
-    rows |= {
-        f"worth | convnet-3 | {name} | 10 | {seed}": {"last": 0.5 + seed / 100}
+    worth = {"former dap": 0.5, "random": 0.5, "dap-paper": 0.3, "dap-paper, gamma 0.1": 0.4}
+    rows = {
+        f"worth | convnet-3 | {name} | 10 | {seed}": {"last": last + seed / 100}
         for seed in (0, 1)
-        for name in ("former dap", "random")
+        for name, last in worth.items()
     }
     goals = scripts["photograph_goals"]
     first, second = goals.goals("cifar10-cpu", rows, {"networks": ["convnet-3"], "ipcs": [1, 10]})
-    assert first[:2] == ("CIFAR-10, 32 px, ConvNet-3", 1)
-    assert set(first[2].values()) == {"not measured"}
-    assert second[:2] == (f"CIFAR-10, 32 px, ConvNet-3{goals.FORMER}", 10)
-    assert second[2]["random"] == "level +0.0 (1.0; two sets)"
+    assert {goal.word for goal in first.goals.values()} == {"not"}
+    assert not first.former
+    assert second.former
+    assert str(second.goals["random"]) == "level +0.0 (1.0; 2 sets)°"
+    assert second.goals["dap-paper"].difference == pytest.approx(10.0)
+    assert second.goals["unguided"].word == "not"

@@ -65,7 +65,7 @@ class Representativeness(Options):
         """The share of `steps` that `start` "auto" takes: .5; 5/IPC, at least .1 and four steps, of images that couple
         and of a backbone trained from nothing.
 
-        Such a one loses more of an image on its way than guidance brings, once many share a class (docs/results.md).
+        Such a one loses more of an image on its way than guidance brings, once many share a class (docs/choices.md).
         """
         late = self.couples and getattr(backbone, "from_scratch", False)
         return round(min(START, max(0.1, 5 / ipc, 4 / steps)), 4) if late else START
