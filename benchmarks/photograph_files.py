@@ -1,4 +1,4 @@
-"""Files of `photographs.py`: class folders of a source, and a backbone that can be moved in small pieces."""
+"""Files of `photographs.py`: class folders of a source or of its averages, and a backbone in small pieces."""
 
 from __future__ import annotations
 
@@ -20,6 +20,25 @@ def write_folders(source: Source, folder: Path) -> None:
         (making / name).mkdir(parents=True, exist_ok=True)
         for i in range(source.counts[label]):
             to_pil_image(source.images(label, [i])[0]).save(making / name / f"{i:05d}.png")
+    making.rename(folder)
+
+
+def write_averages(source: Source, ipc: int, seed: int, folder: Path, *, median: bool = False) -> None:
+    """Class folders of blurred images: of a whole class the mean or the median, pixel by pixel; beyond one image a
+    class the centres of k-means. Complete or not there."""
+    from sklearn.cluster import KMeans
+
+    making = folder.with_name(folder.name + ".part")
+    for label, name in enumerate(source.class_names):
+        images = source.images(label).float()
+        if ipc == 1:
+            made = images.median(0, keepdim=True).values if median else images.mean(0, keepdim=True)
+        else:
+            centres = KMeans(ipc, n_init=1, random_state=seed).fit(images.flatten(1).numpy()).cluster_centers_
+            made = torch.from_numpy(centres).unflatten(1, images.shape[1:])
+        (making / name).mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(made.round().byte()):
+            to_pil_image(image).save(making / name / f"{i}.png")
     making.rename(folder)
 
 

@@ -13,6 +13,7 @@ remedies  the same for what was tried where the preset was not ahead
 generator many unguided images a class against as many real ones: what the backbone itself is worth
 sets      every method at every IPC and generation seed
 worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
+averages  blurred real images, which need no generator: class means and medians, and the centres of k-means
 machine   on another machine than the rows before: some real sets judged once more, to tell its part in a difference
 metrics   representativeness, diversity, coverage, near-copies, at the tap that guided, and of pixels, which did not
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
@@ -43,7 +44,7 @@ from dap.distillation import open_job
 from dap.metrics import measure
 from dap.metrics_config import MetricsConfig
 from dap.train import train
-from photograph_files import write_folders, write_shards
+from photograph_files import write_averages, write_folders, write_shards
 from photograph_sets import Compared
 from photograph_settings import CANDIDATES, REAL, REMEDIES, SECOND, SETTINGS
 from record import Results, alone
@@ -149,13 +150,26 @@ class Bench(Compared):
                 some = self.train.select(1, 0)
                 self.results[key] = self.judged(some, network, self.test, 0, real=self.train, baselines=["full"])
 
+    def averages(self) -> None:
+        """Means and medians of classes at IPC 1, which draw nothing, and at IPC 10 the centres of k-means."""
+        drawn = [("mean image", 10, seed) for seed in range(self.setting.seeds)]
+        for network, about in product(self.setting.networks, [("mean image", 1, 0), ("median image", 1, 0), *drawn]):
+            name, ipc, seed = about
+            if self.mine(key := f"worth | {network} | {name} | {ipc} | {seed}"):
+                out = self.place(*about)
+                if not out.exists():
+                    write_averages(self.train, ipc, seed, out, median=name == "median image")
+                self.results[key] = self.judged(out, network, self.test, ipc)
+                print(key, self.results[key], flush=True)
+
     def machine(self) -> None:
         """Sets of real images to the first network once more: what another machine's arithmetic moves."""
-        network, ipc = next(iter(self.setting.networks)), 10
-        for name in REAL:
-            if self.mine(key := f"machine | {name} | {ipc} | 0"):
+        network = next(iter(self.setting.networks))
+        for ipc, name in product(self.setting.ipcs[1:], REAL):
+            key, before = f"machine | {name} | {ipc} | 0", f"worth | {network} | {name} | {ipc} | 0"
+            if before in self.results and self.mine(key):
                 row = self.judged(self.the_set(name, ipc, 0), network, self.test, ipc)
-                self.results[key] = row | {"before": self.results[f"worth | {network} | {name} | {ipc} | 0"]["last"]}
+                self.results[key] = row | {"before": self.results[before]["last"]}
                 print(key, self.results[key], flush=True)
 
     def metrics(self) -> None:
@@ -203,7 +217,7 @@ class Bench(Compared):
 
 
 if __name__ == "__main__":
-    stages = ("backbone", "choose", "remedies", "generator", "sets", "worth", "machine", "metrics", "cost")
+    stages = ("backbone", "choose", "remedies", "generator", "sets", "worth", "averages", "machine", "metrics", "cost")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
     parser.add_argument("--data", required=True, help="parquet folder with train and test")

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import dap
 from dap.backbones import open_backbone
+from dap.data import open_dataset
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 EMBEDDED = Path(dap.__file__).parent / "backbones" / "assets" / "digits"
@@ -164,13 +165,13 @@ def test_only_the_backbone_that_is_asked_for_and_missing_is_trained(
 def test_another_machine_judges_real_sets_once_more_beside_what_they_were_worth(
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
-    bench = bench_on_digits(scripts, tmp_path / "work", "machine | random | *")
-    bench.results["worth | convnet-3 | random | 10 | 0"] = {"last": 0.42}
+    bench = bench_on_digits(scripts, tmp_path / "work", "machine | *")
+    bench.results["worth | convnet-3 | random | 2 | 0"] = {"last": 0.42}  # nothing else was judged before
     bench.machine()
-    row = bench.results["machine | random | 10 | 0"]
+    row = bench.results["machine | random | 2 | 0"]
     assert row["before"] == 0.42
     assert 0 <= row["last"] <= 1
-    assert [key for key in bench.results.record["rows"] if key.startswith("machine")] == ["machine | random | 10 | 0"]
+    assert [key for key in bench.results.record["rows"] if key.startswith("machine")] == ["machine | random | 2 | 0"]
 
 
 def test_each_set_is_measured_at_the_tap_that_guided_it(
@@ -398,6 +399,32 @@ def test_a_goal_holds_only_beyond_the_summed_errors(
     scripts: dict[str, ModuleType], theirs: dict[int, float], enough: bool, expected: str
 ) -> None:
     assert str(scripts["photograph_goals"].verdict({0: 29.0, 1: 31.0}, theirs, enough=enough)) == expected
+
+
+def test_averages_are_those_of_the_class_and_centres_average_to_no_more_than_their_images(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    source, write = open_dataset("digits:train"), scripts["photograph_files"].write_averages
+    write(source, 1, 0, tmp_path / "mean")
+    write(source, 1, 0, tmp_path / "median", median=True)
+    write(source, 3, 0, tmp_path / "centres")
+    images = source.images(4).float()
+    for name, expected in (("mean", images.mean(0)), ("median", images.median(0).values)):
+        made = open_dataset(str(tmp_path / name)).with_format(mode=source.mode)
+        assert made.counts == (1,) * 10
+        assert torch.equal(made.images(4)[0].float(), expected.round())
+    centres = open_dataset(str(tmp_path / "centres")).with_format(mode=source.mode)
+    assert centres.counts == (3,) * 10
+    gaps = torch.cdist(images.flatten(1), centres.images(4).float().flatten(1)).min(1).values
+    assert gaps.square().sum() < (images - images.mean(0)).square().sum()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_averages_are_judged_once_each(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work", "worth | * | m* image | 1 | *")
+    bench.averages()
+    rows = {key for key in bench.results.record["rows"] if key.startswith("worth")}
+    assert rows == {f"worth | convnet-3 | {name} image | 1 | 0" for name in ("mean", "median")}
 
 
 def test_three_sets_are_no_few(scripts: dict[str, ModuleType]) -> None:
