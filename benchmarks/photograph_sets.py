@@ -103,12 +103,14 @@ class Compared:
             pass
         return out
 
-    def judged(self, what: Source | Path, network: str, test: Source, ipc: int, **more: Any) -> dict[str, Any]:
-        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for."""
+    def judged(
+        self, what: Source | Path, network: str, test: Source, ipc: int, share: float | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for (`share`)."""
         config = EvaluationConfig(
             networks=(network,),
             repeats=1,
-            epochs_scale=self.setting.share(network, ipc),
+            epochs_scale=share or self.setting.share(network, ipc),
             evaluations=self.setting.evaluations,
             dtype=self.setting.dtype,
             compile=self.setting.compile,

@@ -72,6 +72,26 @@ def generator(about: dict[str, Any]) -> Iterator[str]:
         yield ""
 
 
+def unscaled(about: dict[str, Any]) -> Iterator[str]:
+    """One image a class in all of the protocol's epochs, beside the same sets in a share of them."""
+    rows, network = about["rows"], next(iter(about["setting"]["networks"]))
+    found = [name for name in methods(rows, f"unscaled | {network} | ") if values(rows, start(network, name), "last")]
+    if found:
+        yield from (f"## {network}, IPC 1, all epochs of the protocol", "")
+        yield from ("| method | last % | the same sets, scaled |", "|---|--:|--:|")
+        for name in found:
+            whole = values(rows, start(network, name), "last")
+            part = values(rows, f"worth | {network} | {name} | 1", "last")
+            same = {seed: part[seed] for seed in whole if seed in part}
+            yield f"| {NAMES.get(name, name)} | {cell(whole)} ({len(whole)}) | {cell(same)} |"
+        yield ""
+
+
+def start(network: str, name: str) -> str:
+    """Of the keys of a method's rows in all epochs."""
+    return f"unscaled | {network} | {name} | 1"
+
+
 def metrics(about: dict[str, Any], start: str, ipc: int, second: str) -> Iterator[str]:
     """Means over seeds, at one IPC; last what as many random real images have, held out of the reference.
 
@@ -152,6 +172,7 @@ def table(about: dict[str, Any]) -> str:
     for network in setting["networks"]:
         if any(key.startswith(f"worth | {network} | ") for key in rows):
             lines += accuracy(about, network)
+    lines += unscaled(about)
     lines += choices(about)
     lines += generator(about)
     for ipc, start, second in product(setting["ipcs"], ("metrics", "metrics of pixels"), ("", SECOND)):

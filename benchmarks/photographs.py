@@ -14,6 +14,7 @@ generator many unguided images a class against as many real ones: what the backb
 sets      every method at every IPC and generation seed
 worth     each set under `hard-small`, every network, one training seed a set; all real images as reference
 averages  blurred real images, which need no generator: class means and medians, and the centres of k-means
+unscaled  the protocol's own number of epochs, at IPC 1, where the first network can afford it
 machine   on another machine than the rows before: some real sets judged once more, to tell its part in a difference
 metrics   representativeness, diversity, coverage, near-copies, at the tap that guided, and of pixels, which did not
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
@@ -44,8 +45,8 @@ from dap.distillation import open_job
 from dap.metrics import measure
 from dap.metrics_config import MetricsConfig
 from dap.train import train
-from photograph_files import write_averages, write_folders, write_shards
-from photograph_sets import Compared
+from photograph_checks import Checks
+from photograph_files import write_folders, write_shards
 from photograph_settings import CANDIDATES, REAL, REMEDIES, SECOND, SETTINGS
 from record import Results, alone
 
@@ -53,7 +54,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench(Compared):
+class Bench(Checks):
     """The stages, each of which goes on where it stopped."""
 
     def backbone(self) -> None:
@@ -150,28 +151,6 @@ class Bench(Compared):
                 some = self.train.select(1, 0)
                 self.results[key] = self.judged(some, network, self.test, 0, real=self.train, baselines=["full"])
 
-    def averages(self) -> None:
-        """Means and medians of classes at IPC 1, which draw nothing, and at IPC 10 the centres of k-means."""
-        drawn = [("mean image", 10, seed) for seed in range(self.setting.seeds)]
-        for network, about in product(self.setting.networks, [("mean image", 1, 0), ("median image", 1, 0), *drawn]):
-            name, ipc, seed = about
-            if self.mine(key := f"worth | {network} | {name} | {ipc} | {seed}"):
-                out = self.place(*about)
-                if not out.exists():
-                    write_averages(self.train, ipc, seed, out, median=name == "median image")
-                self.results[key] = self.judged(out, network, self.test, ipc)
-                print(key, self.results[key], flush=True)
-
-    def machine(self) -> None:
-        """Sets of real images to the first network once more: what another machine's arithmetic moves."""
-        network = next(iter(self.setting.networks))
-        for ipc, name in product(self.setting.ipcs[1:], REAL):
-            key, before = f"machine | {name} | {ipc} | 0", f"worth | {network} | {name} | {ipc} | 0"
-            if before in self.results and self.mine(key):
-                row = self.judged(self.the_set(name, ipc, 0), network, self.test, ipc)
-                self.results[key] = row | {"before": self.results[before]["last"]}
-                print(key, self.results[key], flush=True)
-
     def metrics(self) -> None:
         """Every set against up to 500 real images a class: at the tap, and of pixels, which guided nothing."""
         cases = product((("metrics", "tap"), ("metrics of pixels", "pixels")), ("", SECOND))
@@ -217,7 +196,19 @@ class Bench(Compared):
 
 
 if __name__ == "__main__":
-    stages = ("backbone", "choose", "remedies", "generator", "sets", "worth", "averages", "machine", "metrics", "cost")
+    stages = (
+        "backbone",
+        "choose",
+        "remedies",
+        "generator",
+        "sets",
+        "worth",
+        "averages",
+        "unscaled",
+        "machine",
+        "metrics",
+        "cost",
+    )
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("setting", choices=SETTINGS)
     parser.add_argument("--data", required=True, help="parquet folder with train and test")

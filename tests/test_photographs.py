@@ -34,6 +34,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[st
         "photograph_files",
         "photograph_settings",
         "photograph_sets",
+        "photograph_checks",
         "photographs",
         "photograph_accuracy",
         "photograph_tables",
@@ -425,6 +426,26 @@ def test_averages_are_judged_once_each(scripts: dict[str, ModuleType], tmp_path:
     bench.averages()
     rows = {key for key in bench.results.record["rows"] if key.startswith("worth")}
     assert rows == {f"worth | convnet-3 | {name} image | 1 | 0" for name in ("mean", "median")}
+
+
+def test_one_image_a_class_is_judged_in_all_epochs_beside_the_rows_with_a_share_of_them(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work", "unscaled | *")
+    monkeypatch.setattr(scripts["photograph_sets"].Compared, "the_set", lambda _, *about: about)
+    asked: list[float] = []
+
+    def judged(_: Any, *__: Any, config: Any, **___: Any) -> Any:
+        asked.append(config.epochs_scale)
+        return {"results": [{"last": {"values": [0.5]}, "best": {"values": [0.5]}, "seconds": 1.0}]}
+
+    monkeypatch.setattr(scripts["photograph_sets"], "evaluate", judged)
+    bench.unscaled()
+    assert set(asked) == {1.0}
+    rows = {key for key in bench.results.record["rows"] if key.startswith("unscaled")}
+    assert {f"unscaled | convnet-3 | dap | 1 | {seed}" for seed in (0, 1)} <= rows
+    assert all(" | 1 | " in key for key in rows)
+    assert not [key for key in rows if "repulsion" in key]
 
 
 def test_three_sets_are_no_few(scripts: dict[str, ModuleType]) -> None:
