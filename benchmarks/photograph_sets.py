@@ -106,7 +106,7 @@ class Compared:
     def judged(
         self, what: Source | Path, network: str, test: Source, ipc: int, share: float | None = None, **more: Any
     ) -> dict[str, Any]:
-        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for (`share`)."""
+        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for: `share`."""
         config = EvaluationConfig(
             networks=(network,),
             repeats=1,

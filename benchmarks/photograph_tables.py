@@ -75,21 +75,17 @@ def generator(about: dict[str, Any]) -> Iterator[str]:
 def unscaled(about: dict[str, Any]) -> Iterator[str]:
     """One image a class in all of the protocol's epochs, beside the same sets in a share of them."""
     rows, network = about["rows"], next(iter(about["setting"]["networks"]))
-    found = [name for name in methods(rows, f"unscaled | {network} | ") if values(rows, start(network, name), "last")]
-    if found:
+    first = f"unscaled | {network} | "
+    whole = {name: values(rows, f"{first}{name} | 1", "last") for name in methods(rows, first)}
+    if any(whole.values()):
         yield from (f"## {network}, IPC 1, all epochs of the protocol", "")
-        yield from ("| method | last % | the same sets, scaled |", "|---|--:|--:|")
-        for name in found:
-            whole = values(rows, start(network, name), "last")
+        yield from ("| method (sets) | last % | the same sets, scaled |", "|---|--:|--:|")
+        for name, found in whole.items():
             part = values(rows, f"worth | {network} | {name} | 1", "last")
-            same = {seed: part[seed] for seed in whole if seed in part}
-            yield f"| {NAMES.get(name, name)} | {cell(whole)} ({len(whole)}) | {cell(same)} |"
+            same = {seed: part[seed] for seed in found if seed in part}
+            if found:
+                yield f"| {NAMES.get(name, name)} ({len(found)}) | {cell(found)} | {cell(same)} |"
         yield ""
-
-
-def start(network: str, name: str) -> str:
-    """Of the keys of a method's rows in all epochs."""
-    return f"unscaled | {network} | {name} | 1"
 
 
 def metrics(about: dict[str, Any], start: str, ipc: int, second: str) -> Iterator[str]:

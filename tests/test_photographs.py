@@ -448,6 +448,19 @@ def test_one_image_a_class_is_judged_in_all_epochs_beside_the_rows_with_a_share_
     assert not [key for key in rows if "repulsion" in key]
 
 
+def test_all_epochs_stand_beside_a_share_of_them_for_the_same_sets(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work")
+    for seed, last in ((0, 0.3), (1, 0.5)):
+        bench.results[f"worth | convnet-3 | dap | 1 | {seed}"] = {"last": last, "best": last}
+    bench.results["unscaled | convnet-3 | dap | 1 | 1"] = {"last": 0.6, "best": 0.6}
+    about = {**bench.results.record, "setting": scripts["photographs"].as_record(bench.setting), "name": "digits"}
+    text = scripts["photograph_tables"].table(about)
+    assert "| dap (1) | 60.0 | 50.0 |" in text
+    assert "unguided (" not in text
+
+
 def test_three_sets_are_no_few(scripts: dict[str, ModuleType]) -> None:
     theirs = {0: 10.0, 1: 11.0, 2: 12.0}
     found = scripts["photograph_goals"].verdict({0: 29.0, 1: 31.0, 2: 30.0}, theirs)
