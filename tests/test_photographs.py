@@ -444,6 +444,7 @@ def test_one_image_a_class_is_judged_in_all_epochs_beside_the_rows_with_a_share_
     assert set(asked) == {1.0}
     rows = {key for key in bench.results.record["rows"] if key.startswith("unscaled")}
     assert {f"unscaled | convnet-3 | dap | 1 | {seed}" for seed in (0, 1)} <= rows
+    assert "unscaled | convnet-3 | median image | 1 | 0" in rows
     assert all(" | 1 | " in key for key in rows)
     assert not [key for key in rows if "repulsion" in key]
 
