@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from photograph_settings import GUIDED, SECOND
+from photograph_settings import GUIDED, MIDDLES, SECOND
 from record import mean_and_error
 
 NAMES = {"random": "random real", "herding": "herding, real", "kmeans": "k-means-nearest real"}
@@ -68,7 +68,7 @@ def compared(about: dict[str, Any], network: str, judged: set[tuple[str, ...]], 
             best = values(rows, f"worth | {network} | {method} | {ipc}", "best")
             fewer = f", {len(theirs)} sets" if 1 < len(theirs) < about["setting"]["seeds"] else ""
             cells.append(f"{cell(theirs)} ({cell(best).partition(' ')[0]}{fewer})" if theirs else "")
-            drawn = method != "herding" and (method, ipc) != ("kmeans", 1)
+            drawn = method not in ("herding", *MIDDLES) and (method, ipc) != ("kmeans", 1)
             if ipc in both:
                 differences.append(difference(mine, theirs, drawn) if method != ours else "")
         yield f"| {NAMES.get(method, method)} | " + " | ".join(cells + differences) + " |"

@@ -10,7 +10,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from dap.data import Source
 
-SHARD = "15MB"
+SHARD, CENTRES = "15MB", "k-means centres"
 
 
 def write_folders(source: Source, folder: Path) -> None:
@@ -23,16 +23,16 @@ def write_folders(source: Source, folder: Path) -> None:
     making.rename(folder)
 
 
-def write_averages(source: Source, ipc: int, seed: int, folder: Path, *, median: bool = False) -> None:
-    """Class folders of blurred images: of a whole class the mean or the median, pixel by pixel; beyond one image a
-    class the centres of k-means. Complete or not there."""
+def write_averages(source: Source, kind: str, ipc: int, seed: int, folder: Path) -> None:
+    """Class folders of blurred images, complete or not there: the "mean image" or the "median image" of a whole class,
+    pixel by pixel, or `ipc` "k-means centres"."""
     from sklearn.cluster import KMeans
 
     making = folder.with_name(folder.name + ".part")
     for label, name in enumerate(source.class_names):
         images = source.images(label).float()
-        if ipc == 1:
-            made = images.median(0, keepdim=True).values if median else images.mean(0, keepdim=True)
+        if kind != CENTRES:
+            made = (images.mean(0) if kind == "mean image" else images.median(0).values)[None]
         else:
             centres = KMeans(ipc, n_init=1, random_state=seed).fit(images.flatten(1).numpy()).cluster_centers_
             made = torch.from_numpy(centres).unflatten(1, images.shape[1:])

@@ -104,18 +104,26 @@ class Compared:
         return out
 
     def judged(
-        self, what: Source | Path, network: str, test: Source, ipc: int, share: float | None = None, **more: Any
+        self,
+        what: Source | Path,
+        network: str,
+        test: Source,
+        ipc: int,
+        share: float | None = None,
+        cells: str = "cells",
+        **more: Any,
     ) -> dict[str, Any]:
-        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for: `share`."""
+        """Last and best accuracy of one training; ipc only says how much of the protocol there is time for, unless
+        `share` does."""
         config = EvaluationConfig(
             networks=(network,),
             repeats=1,
-            epochs_scale=share or self.setting.share(network, ipc),
+            epochs_scale=self.setting.share(network, ipc) if share is None else share,
             evaluations=self.setting.evaluations,
             dtype=self.setting.dtype,
             compile=self.setting.compile,
         )
-        found = evaluate([what], test, config=config, cache=self.work / "cells", device=self.device, **more)
+        found = evaluate([what], test, config=config, cache=self.work / cells, device=self.device, **more)
         row = found["results"][-1]
         return {key: row[key]["values"][0] for key in ("last", "best")} | {"seconds": row["seconds"]}
 

@@ -8,6 +8,7 @@ from typing import Any
 from dap.guidance import PRESETS
 
 REAL = ("random", "herding", "kmeans")
+MIDDLES = ("mean image", "median image")  # of a class: no generator, nothing drawn
 MAIN = (*REAL, "unguided", "dap-paper", "dap")
 SECOND = ", second backbone"  # behind a method's name: its sets come from a backbone of training seed 1
 PLAIN: dict[str, Any] = {"name": "dap", "contrast": 0.0}

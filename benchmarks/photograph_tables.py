@@ -179,14 +179,22 @@ def table(about: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def share(about: dict[str, Any], network: str, method: str, ipc: str, _: str) -> float:
+    """Of the protocol's epochs, that a row had."""
+    setting = about["setting"]
+    cut = setting.get("full_share", 1.0) if method == "full" else setting.get("shares", {}).get(ipc, 1.0)
+    return round(float(setting["networks"][network] * cut), 6)
+
+
 def spreadsheet(about: dict[str, Any]) -> str:
-    """CSV: every training on a line of its own."""
+    """CSV: every training on the test data on a line of its own; share: of the protocol's epochs."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["network", "method", "ipc", "seed", "last", "best"])
+    writer.writerow(["network", "method", "ipc", "seed", "share", "last", "best"])
     for key, row in about["rows"].items():
-        if key.startswith("worth | "):
-            writer.writerow([*key.split(" | ")[1:], row["last"], row["best"]])
+        kind, *which = key.split(" | ")
+        if kind in ("worth", "unscaled"):
+            writer.writerow([*which, 1.0 if kind == "unscaled" else share(about, *which), row["last"], row["best"]])
     return out.getvalue()
 
 

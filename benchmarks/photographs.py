@@ -19,11 +19,11 @@ machine   on another machine than the rows before: some real sets judged once mo
 metrics   representativeness, diversity, coverage, near-copies, at the tap that guided, and of pixels, which did not
 cost      seconds of guided and unguided sampling, IPC 10, cold and with a warm bank, pair by pair
 
-Stages in this order when none is named; each row is kept as it is measured, and running it again goes on. A row that is
-there, the backbone's too, is not measured again, or its sets would mix with another's: move the results file away to
-begin anew. Several processes may run one command at once: each row is measured by one of them (but one stage after the
-other: `backbone`, `choose`, `sets`, the rest). `--only "worth | resnet* | dap | *"` restricts a run to rows whose key
-fits a pattern.
+Stages in this order when none is named, but for `unscaled` and `machine`, which want to be named. Each row is kept as
+it is measured, and running it again goes on. A row that is there, the backbone's too, is not measured again, or its
+sets would mix with another's: move the results file away to begin anew. Several processes may run one command at once:
+each row is measured by one of them (but one stage after the other: `backbone`, `choose`, `sets`, the rest).
+`--only "worth | resnet* | dap | *"` restricts a run to rows whose key fits a pattern.
 Results: results/photographs_SETTING.json; `photograph_tables.py` and `photograph_pictures.py` show them.
 """
 
@@ -227,5 +227,5 @@ if __name__ == "__main__":
         results=kept,
         only=tuple(given.only or ("*",)),
     )
-    for stage in given.stage or stages:
+    for stage in given.stage or [stage for stage in stages if stage not in ("unscaled", "machine")]:
         getattr(bench, stage)()

@@ -23,7 +23,8 @@ def test_every_file_that_a_page_points_to_is_there(page: Path) -> None:
 
 def headings(page: Path) -> set[str]:
     """The anchors of a page, as they are made of its headings where it is read."""
-    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
@@ -33,6 +34,8 @@ def test_every_heading_that_a_page_points_to_is_there(page: Path) -> None:
     missing = [
         f"{target}#{anchor}"
         for target, anchor in links
-        if "://" not in target and anchor not in headings(page.parent / target if target else page)
+        if "://" not in target
+        and (page.parent / target).exists()  # a file that is not there fails above
+        and anchor not in headings(page.parent / target if target else page)
     ]
     assert not missing

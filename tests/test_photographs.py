@@ -380,7 +380,7 @@ def test_every_row_that_is_kept_and_every_close_candidate_has_a_definition(scrip
         assert chosen <= known, name
         made = {key.split(" | ")[2] for key in rows if key.startswith("worth | ")}
         second = {f"{method}{settings.SECOND}" for method in setting.second}
-        averages = {average for average, *_ in scripts["photograph_checks"].MIDDLES}
+        averages = {*settings.MIDDLES, scripts["photograph_files"].CENTRES}
         assert made <= known | second | averages | {"dap-paper", "full"}, name
 
 
@@ -407,9 +407,9 @@ def test_averages_are_those_of_the_class_and_centres_average_to_no_more_than_the
     scripts: dict[str, ModuleType], tmp_path: Path
 ) -> None:
     source, write = open_dataset("digits:train"), scripts["photograph_files"].write_averages
-    write(source, 1, 0, tmp_path / "mean")
-    write(source, 1, 0, tmp_path / "median", median=True)
-    write(source, 3, 0, tmp_path / "centres")
+    write(source, "mean image", 1, 0, tmp_path / "mean")
+    write(source, "median image", 1, 0, tmp_path / "median")
+    write(source, "k-means centres", 3, 0, tmp_path / "centres")
     images = source.images(4).float()
     for name, expected in (("mean", images.mean(0)), ("median", images.median(0).values)):
         made = open_dataset(str(tmp_path / name)).with_format(mode=source.mode)
@@ -422,11 +422,32 @@ def test_averages_are_those_of_the_class_and_centres_average_to_no_more_than_the
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_averages_are_judged_once_each(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
-    bench = bench_on_digits(scripts, tmp_path / "work", "worth | * | m* image | 1 | *")
+def test_averages_are_judged_once_each(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work", "worth | * | m* image | 1 | *", "worth | * | *centres | 10 | 1")
     bench.averages()
-    rows = {key for key in bench.results.record["rows"] if key.startswith("worth")}
-    assert rows == {f"worth | convnet-3 | {name} image | 1 | 0" for name in ("mean", "median")}
+    expected = {f"worth | convnet-3 | {name} image | 1 | 0" for name in ("mean", "median")}
+    expected.add("worth | convnet-3 | k-means centres | 10 | 1")
+    assert {key for key in bench.results.record["rows"] if key.startswith("worth")} == expected
+    monkeypatch.setattr(scripts["photograph_sets"], "evaluate", None)  # called, it would raise
+    monkeypatch.setattr(scripts["photograph_checks"], "write_averages", None)
+    replace(bench, claims={}).averages()
+    assert bench.average("mean image", 1, 0).exists()
+
+
+def test_what_draws_nothing_stands_beside_all_sets_of_ours(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    bench = bench_on_digits(scripts, tmp_path / "work")
+    for seed, last in ((0, 0.3), (1, 0.5)):
+        bench.results[f"worth | convnet-3 | dap | 1 | {seed}"] = {"last": last, "best": last}
+    bench.results["worth | convnet-3 | median image | 1 | 0"] = {"last": 0.2, "best": 0.2}
+    about = {**bench.results.record, "setting": scripts["photographs"].as_record(bench.setting), "name": "digits"}
+    text = scripts["photograph_tables"].table(about)
+    assert "| median image | 20.0 (20.0) | +20.0 ± 10.0 (10.0) |" in text
+    bench.results["unscaled | convnet-3 | dap | 1 | 0"] = {"last": 0.6, "best": 0.7}
+    lines = scripts["photograph_tables"].spreadsheet(bench.results.record | {"setting": about["setting"]}).splitlines()
+    assert "convnet-3,dap,1,0,0.001,0.3,0.3" in lines
+    assert "convnet-3,dap,1,0,1.0,0.6,0.7" in lines
 
 
 def test_one_image_a_class_is_judged_in_all_epochs_beside_the_rows_with_a_share_of_them(
@@ -477,7 +498,9 @@ def test_goals_are_those_of_the_committed_rows(scripts: dict[str, ModuleType], m
     assert goals.page(text, found) == text
 
 
-def test_the_short_form_says_of_each_goal_what_is_known(scripts: dict[str, ModuleType]) -> None:
+def test_the_short_form_says_of_each_goal_what_is_known(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     goals = scripts["photograph_goals"]
 
     def place(ipc: int, backbone: str = "", former: bool = False, **found: Any) -> Any:
@@ -499,9 +522,13 @@ def test_the_short_form_says_of_each_goal_what_is_known(scripts: dict[str, Modul
         " -0.5 over random (one set) | not measured |"
     ) in text
     assert "| here, again, net | – | – | above unguided; level with random (+9.0) |" in text
-    assert "4 hold, 1 level, 1 missed, 1 with one set. Of those that hold, 3 are level" in text
     assert goals.summary(place(1, former=True, random=holds)) == "former preset: all hold"
-    assert "1 not measured. Of those that hold, 0" in goals.count([place(1, former=True, random=holds)])
+    monkeypatch.setattr(goals, "NAMED", {"here": "here"})
+    lost = [place(2, random=missed), place(5, former=True, random=missed, unguided=holds)]
+    assert goals.count(every + lost).endswith(
+        "here (10): 4 hold (3 of them level by the 95 % interval), 1 level, 2 missed, 1 with one set, 2 not measured"
+        " (1 of them missed by the former preset)."
+    )
 
 
 def test_a_place_without_our_sets_is_not_measured_and_of_the_published_method_the_better_gamma_counts(
@@ -514,7 +541,8 @@ def test_a_place_without_our_sets_is_not_measured_and_of_the_published_method_th
         for name, last in worth.items()
     }
     goals = scripts["photograph_goals"]
-    first, second = goals.goals("cifar10-cpu", rows, {"networks": ["convnet-3"], "ipcs": [1, 10]})
+    setting = replace(scripts["photograph_settings"].SETTINGS["cifar10-cpu"], networks={"convnet-3": 1.0}, ipcs=(1, 10))
+    first, second = goals.goals("cifar10-cpu", rows, setting)
     assert {goal.word for goal in first.goals.values()} == {"not"}
     assert not first.former
     assert second.former
