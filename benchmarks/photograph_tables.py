@@ -79,12 +79,13 @@ def unscaled(about: dict[str, Any]) -> Iterator[str]:
     whole = {name: values(rows, f"{first}{name} | 1", "last") for name in methods(rows, first)}
     if any(whole.values()):
         yield from (f"## {network}, IPC 1, all epochs of the protocol", "")
-        yield from ("| method (sets) | last % | the same sets, scaled |", "|---|--:|--:|")
+        yield from ("| method (sets) | last % (best) | the same sets, scaled |", "|---|--:|--:|")
         for name, found in whole.items():
             part = values(rows, f"worth | {network} | {name} | 1", "last")
             same = {seed: part[seed] for seed in found if seed in part}
+            best = cell(values(rows, f"{first}{name} | 1", "best")).partition(" ")[0]
             if found:
-                yield f"| {NAMES.get(name, name)} ({len(found)}) | {cell(found)} | {cell(same)} |"
+                yield f"| {NAMES.get(name, name)} ({len(found)}) | {cell(found)} ({best}) | {cell(same)} |"
         yield ""
 
 
